@@ -1,0 +1,1 @@
+"""Motion and image sources, and the stores every later stage reads."""

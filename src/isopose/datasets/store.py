@@ -1,0 +1,302 @@
+"""The HDF5 stores: motion with its cameras and views, 2D detections, and 3D poses. The only code that knows the layout.
+
+Sequence store: ``/<clip>/joints3d (F, 17, 3) m world``, ``joint_valid (17)``, ``cameras/<name>/{K, R, T, distortion,
+size}``, ``views/<name>/{joints2d (F, 17, 2) px, visible (F, 17), occluders (F, M, 4) px}``. Detection and pose stores
+hold one group a view, ``/<source>/<clip>/<view>``. Every file carries ``kind`` and ``version`` and is written to a
+temporary name first, so a file that exists is whole.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+from isopose.camera import Camera, world_to_camera
+from isopose.errors import UserError
+from isopose.files import atomic_path
+from isopose.heatmaps import SparseMaps
+
+VERSION = 1
+_COMPRESSION = hdf5plugin.Zstd(clevel=3)
+
+
+@dataclass
+class View:
+    """One camera's look at a clip.
+
+    camera: name of the camera; joints2d (F, 17, 2) px; visible (F, 17) bool or None before labelling;
+    occluders (F, M, 4) px as x0, y0, x1, y1, NaN where absent, or None; seed: of the person's and scene's look.
+    """
+
+    camera: str
+    joints2d: np.ndarray
+    visible: np.ndarray | None = None
+    occluders: np.ndarray | None = None
+    seed: int = 0
+
+
+@dataclass
+class Clip:
+    """A stretch of motion: joints3d (F, 17, 3), m, world frame (z up); joint_valid (17,) bool."""
+
+    id: str
+    joints3d: np.ndarray
+    joint_valid: np.ndarray
+    subject: str
+    action: str
+    fps: float
+    source: str
+    attributes: dict[str, Any] = field(default_factory=dict)
+    cameras: dict[str, Camera] = field(default_factory=dict)
+    views: dict[str, View] = field(default_factory=dict)
+
+    def camera_joints(self, view: str) -> np.ndarray:
+        """Joints (F, 17, 3), m, in the camera frame of a view."""
+        return world_to_camera(self.joints3d, self.cameras[self.views[view].camera]).astype(np.float32)
+
+
+class ViewKey(NamedTuple):
+    """Names one view of one clip of one source."""
+
+    source: str
+    clip: str
+    view: str
+
+    def __str__(self) -> str:
+        return "/".join(self)
+
+
+@dataclass
+class Detections:
+    """What the 2D estimator says of one view.
+
+    keypoints (F, 17, 2) image px; confidence (F, 17) raw peak height; boxes (F, 3) px (see isopose.crops);
+    maps: the whole heatmaps in crop pixels at ``maps.size``.
+    """
+
+    keypoints: np.ndarray
+    confidence: np.ndarray
+    boxes: np.ndarray
+    maps: SparseMaps
+
+    @property
+    def map_size(self) -> int:
+        """Height and width of the heatmaps, px."""
+        return self.maps.size
+
+
+class _Store:
+    kind = ""
+
+    def __init__(self, path: Path | str, _file: h5py.File | None = None) -> None:
+        self.path = Path(path)
+        self._file = _file or self._open()
+
+    def _open(self) -> h5py.File:
+        expected = f"expected an isopose {self.kind} store, version {VERSION}"
+        try:
+            file = h5py.File(self.path, "r")
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be read ({error}); {expected}; delete it and run again"
+            ) from error
+        found = (file.attrs.get("kind"), file.attrs.get("version"))
+        if found != (self.kind, VERSION):
+            file.close()
+            raise UserError(
+                f"{self.path}: is {found[0]}, version {found[1]}; {expected}; delete it and run again"
+            )
+        return file
+
+    @classmethod
+    @contextmanager
+    def create(cls, path: Path | str, **attributes: Any) -> Iterator[Self]:
+        """Open a new store for writing; it appears under its name only when the block ends well."""
+        with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+            file.attrs.update({"kind": cls.kind, "version": VERSION, **attributes})
+            yield cls(path, file)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The file's own attributes."""
+        return dict(self._file.attrs)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _put(group: h5py.Group, name: str, array: np.ndarray) -> None:
+    array = np.asarray(array)
+    options = _COMPRESSION | {"shuffle": True} if array.nbytes > 1024 else {}
+    group.create_dataset(name, data=array, track_times=False, **options)
+
+
+class SequenceStore(_Store):
+    """Clips of motion with cameras and views."""
+
+    kind = "sequences"
+
+    def clips(self) -> list[str]:
+        """Ids of all clips, in order."""
+        return sorted(self._file)
+
+    def write(self, clip: Clip) -> None:
+        """Add a clip."""
+        group = self._file.create_group(clip.id)
+        group.attrs.update(
+            {"subject": clip.subject, "action": clip.action, "fps": clip.fps, "source": clip.source}
+        )
+        group.create_group("attributes").attrs.update(clip.attributes)
+        _put(group, "joints3d", clip.joints3d.astype(np.float32))
+        _put(group, "joint_valid", clip.joint_valid.astype(bool))
+        for name, camera in clip.cameras.items():
+            target = group.create_group(f"cameras/{name}")
+            for key in ("K", "R", "T", "distortion", "size"):
+                _put(target, key, np.asarray(getattr(camera, key)))
+        for name, view in clip.views.items():
+            target = group.create_group(f"views/{name}")
+            target.attrs.update({"camera": view.camera, "seed": view.seed})
+            _put(target, "joints2d", view.joints2d.astype(np.float32))
+            if view.visible is not None:
+                _put(target, "visible", view.visible.astype(bool))
+            if view.occluders is not None:
+                _put(target, "occluders", view.occluders.astype(np.float32))
+
+    def read(self, clip_id: str) -> Clip:
+        """Read one clip whole."""
+        if clip_id not in self._file:
+            raise UserError(f"{self.path}: has no clip '{clip_id}'; it holds {len(self._file)} clips")
+        group = self._file[clip_id]
+        views = {name: _read_view(view) for name, view in group.get("views", {}).items()}
+        cameras = {name: _read_camera(camera) for name, camera in group.get("cameras", {}).items()}
+        return Clip(
+            id=clip_id,
+            joints3d=group["joints3d"][()],
+            joint_valid=group["joint_valid"][()],
+            subject=str(group.attrs["subject"]),
+            action=str(group.attrs["action"]),
+            fps=float(group.attrs["fps"]),
+            source=str(group.attrs["source"]),
+            attributes=dict(group["attributes"].attrs),
+            cameras=cameras,
+            views=views,
+        )
+
+    def matches(self, clip_id: str, selection: Mapping[str, Any]) -> bool:
+        """Whether a clip has the subject, action and speed a selection asks for (a missing list asks for any)."""
+        group = self._file[clip_id]
+        found = {
+            "subjects": group.attrs["subject"],
+            "actions": group.attrs["action"],
+            "speeds": group["attributes"].attrs.get("speed", 1.0),
+        }
+        return all(selection.get(key) is None or value in selection[key] for key, value in found.items())
+
+    def view_names(self, clip_id: str) -> list[str]:
+        """Names of a clip's views."""
+        return sorted(self._file[clip_id].get("views", {}))
+
+
+def _read_camera(group: h5py.Group) -> Camera:
+    size = tuple(int(n) for n in group["size"][()])
+    return Camera(group["K"][()], group["R"][()], group["T"][()], group["distortion"][()], size)
+
+
+def _read_view(group: h5py.Group) -> View:
+    optional = {key: group[key][()] if key in group else None for key in ("visible", "occluders")}
+    return View(str(group.attrs["camera"]), group["joints2d"][()], **optional, seed=int(group.attrs["seed"]))
+
+
+OCCLUDED = "_occluded"
+"""Suffix of the view in which occluders cross in front of the person; the camera is the same."""
+
+
+def select(stores: Mapping[str, Path], selections: list[dict[str, Any]]) -> list[ViewKey]:
+    """Views that a role's selections name.
+
+    A selection: ``source`` (a key of ``stores``), ``cameras``, ``occluded`` (bool), and optionally ``subjects``,
+    ``actions``, ``speeds``. A selection that finds nothing is an error: a role is never silently empty.
+    """
+    keys: list[ViewKey] = []
+    for selection in selections:
+        source = selection["source"]
+        suffix = OCCLUDED if selection.get("occluded") else ""
+        wanted = {camera + suffix for camera in selection["cameras"]}
+        with SequenceStore(stores[source]) as store:
+            clips = [clip for clip in store.clips() if store.matches(clip, selection)]
+            found = [ViewKey(source, c, v) for c in clips for v in store.view_names(c) if v in wanted]
+        if not found:
+            raise UserError(f"{stores[source]}: no view matches the selection {selection}; check params.yaml")
+        keys += found
+    if len(set(keys)) < len(keys):
+        raise UserError(f"two selections name the same view: {selections}; make them disjoint in params.yaml")
+    return keys
+
+
+class _ViewStore(_Store):
+    def keys(self) -> list[ViewKey]:
+        """All views, in order."""
+        file = self._file
+        return [ViewKey(s, c, v) for s in sorted(file) for c in sorted(file[s]) for v in sorted(file[s][c])]
+
+    def _group(self, key: ViewKey) -> h5py.Group:
+        if str(key) not in self._file:
+            raise UserError(
+                f"{self.path}: has no view '{key}'; it was made from other data; delete it and run again"
+            )
+        return self._file[str(key)]
+
+
+class DetectionStore(_ViewStore):
+    """2D detections, one group a view."""
+
+    kind = "detections"
+
+    def write(self, key: ViewKey, detections: Detections) -> None:
+        """Add the detections of a view."""
+        group = self._file.create_group(str(key))
+        for name in ("keypoints", "confidence", "boxes"):
+            _put(group, name, getattr(detections, name).astype(np.float32))
+        maps = group.create_group("maps")
+        maps.attrs.update({"joints": detections.maps.joints, "size": detections.maps.size})
+        for name in ("pointer", "pixel", "value"):
+            _put(maps, name, getattr(detections.maps, name))
+
+    def read(self, key: ViewKey) -> Detections:
+        """Read the detections of a view."""
+        group = self._group(key)
+        maps = group["maps"]
+        return Detections(
+            *(group[name][()] for name in ("keypoints", "confidence", "boxes")),
+            SparseMaps(
+                *(maps[name][()] for name in ("pointer", "pixel", "value")),
+                joints=int(maps.attrs["joints"]),
+                size=int(maps.attrs["size"]),
+            ),
+        )
+
+
+class PoseStore(_ViewStore):
+    """3D poses (F, 17, 3), root-relative, camera frame, m; one group a view."""
+
+    kind = "poses"
+
+    def write(self, key: ViewKey, poses: np.ndarray) -> None:
+        """Add the poses of a view."""
+        _put(self._file.create_group(str(key)), "joints3d", poses.astype(np.float32))
+
+    def read(self, key: ViewKey) -> np.ndarray:
+        """Read the poses of a view."""
+        return self._group(key)["joints3d"][()]

@@ -1,0 +1,137 @@
+"""Stage: 2D detection. Each frame of each selected view becomes heatmaps, keypoints and confidences."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import typer
+
+from isopose import heatmaps, stage
+from isopose.crops import boxes_around, crop_to_image
+from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, select
+from isopose.evaluation import keypoints
+from isopose.heatmaps import SparseMaps
+from isopose.models.hrnet import HRNet, detect, load_estimator
+from isopose.rendering import view_frames
+
+PARAMS = {
+    "selections": list,
+    "margin": float,
+    "smoothing": int,
+    "split": str,
+    "flip_test": bool,
+    "batch": int,
+    "threads": int,
+}
+"""The stage's parameters: which views, the person's box, which looks to render, and how to run the
+network."""
+
+
+def detect_view(
+    model: HRNet, size: int, clip: Clip, view_name: str, params: dict[str, Any]
+) -> tuple[Detections, np.ndarray]:
+    """Detect the person in every frame of a view, rendered on the fly.
+
+    The boxes are put around the true 2D joints: they stand for a person detector and tracker, which this
+    project does not contain. ``size`` is the side of the network's input, px. Returns the detections and
+    the dense maps ``(F, 17, M, M)`` they were made from.
+    """
+    boxes = boxes_around(clip.views[view_name].joints2d, params["margin"], params["smoothing"])
+    frames = np.arange(len(boxes))
+    maps = np.concatenate(
+        [
+            detect(
+                model, view_frames(clip, view_name, boxes, chosen, size, params["split"]), params["flip_test"]
+            )
+            for chosen in np.array_split(frames, -(-len(frames) // params["batch"]))
+        ]
+    )
+    points, confidence = heatmaps.decode(maps)
+    image_points = crop_to_image(points, boxes, maps.shape[-1])
+    return Detections(image_points, confidence, boxes, SparseMaps.from_dense(maps)), maps
+
+
+class Quality:
+    """Collects what is needed to score detections against the labels, view after view."""
+
+    def __init__(self) -> None:
+        self._views: list[tuple[np.ndarray, ...]] = []
+        self._squared_error, self._largest_error, self._pixels, self._dense_bytes = 0.0, 0.0, 0, 0
+
+    def add(self, clip: Clip, view_name: str, detections: Detections, maps: np.ndarray) -> None:
+        """Take the detections of a view and the dense maps ``(F, 17, M, M)`` before storage."""
+        view = clip.views[view_name]
+        head = keypoints.head_size(clip.camera_joints(view_name), clip.cameras[view.camera])
+        self._views.append((detections.keypoints, view.joints2d, head, view.visible, detections.confidence))
+        error = np.abs(detections.maps.dense() - maps)
+        self._squared_error += float(np.square(error).sum(dtype=np.float64))
+        self._largest_error = max(self._largest_error, float(error.max()))
+        self._pixels += maps.size
+        self._dense_bytes += 2 * maps.size
+
+    def summary(self, store: Path) -> dict[str, float]:
+        """Scores of all views; ``store`` is the finished detection file, whose size is compared with
+        dense fp16 maps."""
+        points, truth, head, visible, confidence = (
+            np.concatenate(values) for values in zip(*self._views, strict=True)
+        )
+        labelled = (points, truth, head, visible)
+        stored_bytes = store.stat().st_size
+        return {
+            "frames": len(points),
+            "visible_share": float(visible.mean()),
+            "pckh": keypoints.pckh(*labelled),
+            "auroc": keypoints.auroc(confidence, visible),
+            "left_right_confusion": keypoints.left_right_confusion(*labelled),
+            "bytes_per_frame": stored_bytes / len(points),
+            "dense_fp16_ratio": self._dense_bytes / stored_bytes,
+            "storage_rms_error": (self._squared_error / self._pixels) ** 0.5,
+            "storage_max_error": self._largest_error,
+        }
+
+
+def run(
+    stores: dict[str, Path],
+    estimator: Path,
+    output: Path,
+    params: dict[str, Any],
+    quality: Path | None = None,
+) -> None:
+    """Detect every selected view; writes the detection store and, if asked, its scores as JSON."""
+    stage.set_threads(params["threads"])
+    model, config = load_estimator(estimator)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    scores = Quality()
+    with DetectionStore.create(output) as detections:
+        for key in stage.track_progress(select(stores, params["selections"]), "detection"):
+            with SequenceStore(stores[key.source]) as sequences:
+                clip = sequences.read(key.clip)
+            found, maps = detect_view(model, config["size"], clip, key.view, params)
+            detections.write(key, found)
+            if quality:
+                scores.add(clip, key.view, found, maps)
+    if quality:
+        stage.write_text(quality, json.dumps(scores.summary(output), indent=1, sort_keys=True) + "\n")
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    store: list[str] = stage.STORE_OPTION,
+    estimator: Path = typer.Option(..., help="Trained 2D estimator (safetensors)."),
+    output: Path = typer.Option(..., help="Detection store (HDF5)."),
+    quality: Path | None = typer.Option(None, help="Where to write the scores of the detections (JSON)."),
+    params: str = stage.PARAMS_OPTION,
+) -> None:
+    """Render the selected views and detect the person's joints in them."""
+    run(stage.parse_named(store), estimator, output, stage.parse_params(params, PARAMS), quality)
+
+
+if __name__ == "__main__":
+    stage.run(app)

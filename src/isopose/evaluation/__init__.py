@@ -1,0 +1,1 @@
+"""Metrics, averages and protocols."""

@@ -1,0 +1,75 @@
+"""Scores of 2D detections: PCKh, visible against invisible by confidence, left-right confusion."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from isopose.camera import Camera
+from isopose.skeleton import MIRROR, index
+
+_THORAX, _NECK, _HEAD = index("thorax"), index("neck"), index("head")
+
+
+def head_size(joints: np.ndarray, camera: Camera) -> np.ndarray:
+    """Head size, image px, of camera-frame joints ``(..., 17, 3)``, m: thorax to nose to top of the
+    head, ``(...)``.
+
+    The length is taken in space and divided by the head's depth, so a bowed head is not a small one. It
+    stands for the head segment that MPII's PCKh measures by.
+    """
+    segments = np.diff(joints[..., (_THORAX, _NECK, _HEAD), :], axis=-2)
+    length = np.linalg.norm(segments, axis=-1).sum(-1)
+    return length * np.sqrt(np.linalg.det(camera.K[:2, :2])) / joints[..., _HEAD, 2]
+
+
+def correct(
+    detected: np.ndarray, truth: np.ndarray, head_size: np.ndarray, threshold: float = 0.5
+) -> np.ndarray:
+    """Which detections lie within ``threshold`` head sizes of the truth.
+
+    ``detected`` and ``truth`` are ``(..., J, 2)`` px, ``head_size`` ``(...)`` px; returns ``(..., J)`` bool.
+    """
+    distance = np.linalg.norm(detected - truth, axis=-1)
+    return distance <= threshold * np.asarray(head_size)[..., None]
+
+
+def pckh(
+    detected: np.ndarray,
+    truth: np.ndarray,
+    head_size: np.ndarray,
+    visible: np.ndarray,
+    threshold: float = 0.5,
+) -> float:
+    """PCKh: share of the visible joints ``(..., J)`` detected within ``threshold`` head sizes, in 0..1."""
+    hits = correct(detected, truth, head_size, threshold)[visible]
+    return float(hits.mean()) if hits.size else float("nan")
+
+
+def auroc(confidence: np.ndarray, visible: np.ndarray) -> float:
+    """Probability that a visible joint is more confident than an invisible one; NaN where one kind is
+    missing."""
+    labels = np.ravel(visible)
+    if labels.all() or not labels.any():
+        return float("nan")
+    return float(roc_auc_score(labels, np.ravel(confidence)))
+
+
+def left_right_confusion(
+    detected: np.ndarray,
+    truth: np.ndarray,
+    head_size: np.ndarray,
+    visible: np.ndarray,
+    threshold: float = 0.5,
+) -> float:
+    """Share of visible paired joints detected on their mirror joint, in 0..1.
+
+    Confused means nearer to the mirror joint than to the joint itself and within ``threshold`` head
+    sizes of the mirror joint. Arguments as in :func:`pckh`, ``J`` being the 17 joints of the skeleton.
+    """
+    mirror = np.asarray(MIRROR)
+    paired = visible & (mirror != np.arange(len(mirror)))
+    own = np.linalg.norm(detected - truth, axis=-1)
+    other = np.linalg.norm(detected - truth[..., mirror, :], axis=-1)
+    confused = (other < own) & (other <= threshold * np.asarray(head_size)[..., None])
+    return float(confused[paired].mean()) if paired.any() else float("nan")

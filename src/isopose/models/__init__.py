@@ -1,0 +1,1 @@
+"""The networks: HRNet, heatmap embedding, multi-stride TCN, KCS descriptors and discriminator."""

@@ -1,0 +1,93 @@
+"""The spatio-temporal pose discriminator (paper 3.2): one logit a frame, high for real motion."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from isopose.errors import UserError
+from isopose.files import atomic_path
+from isopose.models.kcs import spatial_kcs, temporal_difference
+from isopose.models.tcn import pad_clip
+from isopose.skeleton import BONES, NUM_JOINTS
+
+KINDS = ("spatial", "spatial_temporal")
+
+
+class Discriminator(nn.Module):
+    """Psi, Phi and the coordinates of each frame, 256 + 256 + 51 numbers, into a small TCN.
+
+    Poses (B, T, 17, 3), m, root-relative, to logits (B, T). ``kind`` spatial leaves Phi and the temporal
+    convolutions out: it judges single frames. Each group of inputs is divided by its root mean square over real
+    poses (:meth:`fit_scales`), because Phi is a hundred times smaller than Psi.
+    """
+
+    def __init__(
+        self,
+        kind: str = "spatial_temporal",
+        coordinates: bool = True,
+        interval: int = 1,
+        width: int = 64,
+        layers: int = 2,
+    ) -> None:
+        super().__init__()
+        if kind not in KINDS:
+            raise UserError(f"discriminator kind '{kind}' is unknown; expected one of {', '.join(KINDS)}")
+        self.config: dict[str, Any] = {
+            "kind": kind,
+            "coordinates": coordinates,
+            "interval": interval,
+            "width": width,
+            "layers": layers,
+        }
+        sizes = [len(BONES) ** 2] * (1 if kind == "spatial" else 2) + [3 * NUM_JOINTS] * coordinates
+        kernel = 1 if kind == "spatial" else 3
+        self.reach = layers * (kernel // 2)
+        self.register_buffer("scales", torch.ones(len(sizes)))
+        self.enter = nn.Conv1d(sum(sizes), width, 1)
+        self.layers = nn.ModuleList(nn.Conv1d(width, width, kernel) for _ in range(layers))
+        self.output = nn.Conv1d(width, 1, 1)
+
+    def _groups(self, poses: Tensor) -> list[Tensor]:
+        psi = spatial_kcs(poses)
+        groups = [psi]
+        if self.config["kind"] == "spatial_temporal":
+            groups.append(temporal_difference(psi, self.config["interval"]))
+        if self.config["coordinates"]:
+            groups.append(poses)
+        return [group.flatten(-2) for group in groups]
+
+    @torch.no_grad()
+    def fit_scales(self, real: Tensor) -> None:
+        """Set the scales of the inputs from real poses (B, T, 17, 3), m."""
+        self.scales.copy_(torch.stack([group.square().mean().sqrt() for group in self._groups(real)]))
+
+    def forward(self, poses: Tensor) -> Tensor:
+        """Logits (B, T) of root-relative poses (B, T, 17, 3), m."""
+        groups = [group / scale for group, scale in zip(self._groups(poses), self.scales, strict=True)]
+        x = pad_clip(torch.cat(groups, dim=-1).transpose(1, 2), self.reach)
+        x = F.leaky_relu(self.enter(x), 0.2)
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
+        return self.output(x)[:, 0]
+
+    def save(self, path: Path) -> None:
+        """Write weights and configuration to a safetensors file."""
+        with atomic_path(path) as temporary:
+            save_file(self.state_dict(), temporary, metadata={"discriminator": json.dumps(self.config)})
+
+    @classmethod
+    def load(cls, path: Path) -> "Discriminator":
+        """Read a discriminator, ready for inference."""
+        with safe_open(str(path), "pt") as file:
+            config = (file.metadata() or {}).get("discriminator")
+            if config is None:
+                raise UserError(f"{path}: holds no discriminator; expected one from isopose.training.lifter")
+            model = cls(**json.loads(config))
+            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        return model.eval()

@@ -1,0 +1,33 @@
+"""Kinematic chain space: inner products of bone vectors within a frame and their change over time (paper 3.2)."""
+
+import torch
+from torch import Tensor
+
+from isopose.skeleton import BONES
+
+_PARENT = [parent for parent, _ in BONES]
+_CHILD = [child for _, child in BONES]
+
+
+def spatial_kcs(pose: Tensor) -> Tensor:
+    """Psi = B^T B (paper 3.2): joints (..., 17, 3), m, to the bones' inner products (..., 16, 16), m^2.
+
+    The diagonal holds squared bone lengths, the rest the angles between bones weighted by their lengths.
+    """
+    bones = pose[..., _CHILD, :] - pose[..., _PARENT, :]
+    return bones @ bones.transpose(-1, -2)
+
+
+def temporal_kcs(pose: Tensor, interval: int = 1) -> Tensor:
+    """Phi = Psi(t + interval) - Psi(t) (Eq. 4): joints (..., T, 17, 3), m, to (..., T, 16, 16), m^2.
+
+    The last ``interval`` frames have no successor and get zeros, so that Psi and Phi can be joined frame by frame.
+    """
+    return temporal_difference(spatial_kcs(pose), interval)
+
+
+def temporal_difference(psi: Tensor, interval: int) -> Tensor:
+    """Psi(t + interval) - Psi(t) along the frames of psi (..., T, 16, 16), zero where there is no successor."""
+    change = psi[..., interval:, :, :] - psi[..., :-interval, :, :]
+    end = psi.new_zeros(*psi.shape[:-3], min(interval, psi.shape[-3]), *psi.shape[-2:])
+    return torch.cat([change, end], dim=-3)

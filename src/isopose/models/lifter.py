@@ -1,0 +1,149 @@
+"""The lifter: an embedding and a temporal network, from 2D detections of a clip to its 3D poses."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from isopose.camera import Camera
+from isopose.crops import image_to_crop
+from isopose.datasets.store import Detections
+from isopose.errors import UserError
+from isopose.files import atomic_path
+from isopose.models.dilated_tcn import DilatedTCN
+from isopose.models.embedding import MapEntries, Observations, build_embedding
+from isopose.models.tcn import MultiStrideTCN
+from isopose.skeleton import MIRROR, NUM_JOINTS
+
+ARCHITECTURES = ("multi_stride", "dilated")
+
+BOX_SIZE = 3
+
+
+class Lifter(nn.Module):
+    """Observations of clips (B, T) to root-relative poses (B, T, 17, 3), m, camera frame, pelvis at zero.
+
+    ``config`` is a plain dict, kept in the weight file's metadata: architecture (multi_stride or dilated),
+    embedding {kind, width, channels}, box (whether the crop's place in the image is an input), strides, frames,
+    width, max_layers, dropout, map_size. The network predicts the difference from ``mean_pose``, the mean of the
+    training poses.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.config = dict(config)
+        self.embedding = build_embedding(map_size=config["map_size"], **config["embedding"])
+        inputs = self.embedding.width + BOX_SIZE * config["box"]
+        common = {key: config[key] for key in ("width", "frames", "max_layers", "dropout")}
+        if config["architecture"] == "multi_stride":
+            self.tcn: MultiStrideTCN | DilatedTCN = MultiStrideTCN(inputs, strides=config["strides"], **common)
+        elif config["architecture"] == "dilated":
+            self.tcn = DilatedTCN(inputs, **common)
+        else:
+            known = ", ".join(ARCHITECTURES)
+            raise UserError(f"architecture '{config['architecture']}' is unknown; expected one of {known}")
+        self.register_buffer("mean_pose", torch.zeros(NUM_JOINTS, 3))
+
+    @property
+    def uses_maps(self) -> bool:
+        """Whether the lifter looks at the heatmaps and not only at the keypoints."""
+        return self.embedding.uses_maps
+
+    def forward(self, observations: Observations) -> Tensor:
+        """Poses of every frame of every clip."""
+        x = self.embedding(observations)
+        if self.config["box"]:
+            x = torch.cat([x, observations.box], dim=-1)
+        poses = self.tcn(x) + self.mean_pose
+        return poses - poses[..., :1, :]
+
+    def save(self, path: Path) -> None:
+        """Write weights and configuration to a safetensors file."""
+        with atomic_path(path) as temporary:
+            save_file(self.state_dict(), temporary, metadata={"lifter": json.dumps(self.config, sort_keys=True)})
+
+    @classmethod
+    def load(cls, path: Path) -> "Lifter":
+        """Read a lifter, ready for inference."""
+        with safe_open(str(path), "pt") as file:
+            config = (file.metadata() or {}).get("lifter")
+            if config is None:
+                raise UserError(f"{path}: holds no lifter; expected the output of isopose.training.lifter")
+            model = cls(json.loads(config))
+            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        return model.eval()
+
+
+def normalised_boxes(boxes: np.ndarray, camera: Camera) -> np.ndarray:
+    """Boxes (F, 3), px, as centre and side in normalised image coordinates (x / z, y / z) of the camera."""
+    focal, centre = camera.K[[0, 1], [0, 1]], camera.K[:2, 2]
+    place = (boxes[:, :2] - centre) / focal
+    return np.concatenate([place, boxes[:, 2:] / focal[0]], axis=1).astype(np.float32)
+
+
+def to_crop(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Image pixels (F, J, 2) to crop coordinates in which the crop spans [-1, 1]."""
+    return (2 * image_to_crop(points, boxes, 1)).astype(np.float32)
+
+
+def observe(detections: Detections, camera: Camera, with_maps: bool) -> Observations:
+    """The lifter's input for one whole view, as a batch of one clip."""
+    maps = None
+    if with_maps:
+        frame, joint, pixel, value = detections.maps.entries()
+        index = torch.from_numpy(frame * NUM_JOINTS + joint)
+        maps = MapEntries(index, torch.from_numpy(pixel), torch.from_numpy(value), detections.map_size)
+    return Observations(
+        torch.from_numpy(to_crop(detections.keypoints, detections.boxes))[None],
+        torch.from_numpy(detections.confidence)[None],
+        torch.from_numpy(normalised_boxes(detections.boxes, camera))[None],
+        maps,
+    )
+
+
+def mirror_observations(observations: Observations) -> Observations:
+    """What would be seen of the mirror image of the scene: x negated, left and right exchanged."""
+    order = list(MIRROR)
+    negate = observations.box.new_tensor([-1, 1])
+    maps = observations.maps
+    if maps is not None:
+        permutation = torch.tensor(order, device=maps.pixel.device)
+        joint = maps.map_index % NUM_JOINTS
+        column = maps.pixel % maps.size
+        maps = MapEntries(
+            maps.map_index - joint + permutation[joint],
+            maps.pixel - column + (maps.size - 1 - column),
+            maps.value,
+            maps.size,
+        )
+    return Observations(
+        observations.coordinates[..., order, :] * negate,
+        observations.confidence[..., order],
+        torch.cat([-observations.box[..., :1], observations.box[..., 1:]], dim=-1),
+        maps,
+    )
+
+
+def mirror_pose(poses: Tensor) -> Tensor:
+    """Mirror image of poses (..., 17, 3): x negated, left and right exchanged."""
+    return poses[..., list(MIRROR), :] * poses.new_tensor([-1, 1, 1])
+
+
+@torch.no_grad()
+def lift(model: Lifter, detections: Detections, camera: Camera, flip: bool = False) -> np.ndarray:
+    """Lift a whole view in one pass: root-relative poses (F, 17, 3), m, camera frame.
+
+    flip averages the result with that of the mirrored input, mirrored back.
+    """
+    model.eval()
+    observations = observe(detections, camera, model.uses_maps).to(model.mean_pose.device)
+    poses = model(observations)
+    if flip:
+        poses = (poses + mirror_pose(model(mirror_observations(observations)))) / 2
+    return poses[0].cpu().numpy()

@@ -1,0 +1,40 @@
+"""Which source files a stage depends on, so that editing a module reruns exactly the stages that use it."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+
+
+def source_files(module: str) -> list[Path]:
+    """Files of the package that ``module`` (such as ``isopose.training.lifter``) imports, itself included.
+
+    Follows import statements, those inside functions too, without running anything.
+    """
+    found: set[Path] = set()
+    pending = [module]
+    while pending:
+        for path in _files_of(pending.pop()):
+            if path not in found:
+                found.add(path)
+                pending += _imports(path)
+    return sorted(found)
+
+
+def _files_of(module: str) -> Iterator[Path]:
+    path = _PACKAGE.parent.joinpath(*module.split("."))
+    for candidate in (path / "__init__.py", path.with_suffix(".py")):
+        if candidate.exists() and candidate != _PACKAGE / "__init__.py":
+            yield candidate
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] == _PACKAGE.name)

@@ -1,0 +1,155 @@
+"""The page of a track: one plain, self-contained HTML file around the tables and figures of a run."""
+
+import base64
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import typer
+from docutils.core import publish_parts
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from isopose import stage
+from isopose.errors import UserError
+from isopose.reporting.tables import METRICS, millimetres, read_json
+
+
+@dataclass(frozen=True)
+class Item:
+    """A table or figure of the page: its anchor, caption, body, and links to its other forms."""
+
+    name: str
+    title: str
+    caption: Markup
+    body: Markup
+    links: Mapping[str, str]
+
+
+def caption(path: Path) -> tuple[str, Markup]:
+    """Title and text of a caption, reStructuredText that opens with its title in ``**bold**``."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error}); expected a caption; write one") from error
+    found = re.match(r"\*\*(.+?)\.?\*\*\s*(.*)", text.strip(), re.DOTALL)
+    if not found:
+        raise UserError(f"{path}: does not open with a title in **bold**; put one there")
+    settings = {"report_level": 3, "halt_level": 3}
+    parts = publish_parts(found[2], writer_name="html5", settings_overrides=settings)
+    return found[1], Markup(parts["body"])
+
+
+def table_html(markdown: str) -> Markup:
+    """A table as :func:`isopose.reporting.tables.write` leaves it in Markdown, with its note, as HTML."""
+    lines = markdown.strip().splitlines()
+    cells = [[escape(cell.strip()) for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    note = " ".join(line for line in lines if not line.startswith("|")).strip()
+    head = "".join(f'<th scope="col">{cell}</th>' for cell in cells[0])
+    body = "".join(
+        f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>\n"
+        for row in cells[2:]
+    )
+    return Markup(
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n'
+        f'<p class="note">{escape(note)}</p>'
+    )
+
+
+def link(target: Path, page: Path) -> str:
+    """Address of a file as seen from the page."""
+    return Path(os.path.relpath(target, page.parent)).as_posix()
+
+
+def table_item(path: Path, captions: Path, page: Path) -> Item:
+    """A table, given by its CSV; the Markdown and LaTeX lie beside it."""
+    title, text = caption(captions / f"{path.stem}.rst")
+    body = table_html(path.with_suffix(".md").read_text(encoding="utf-8"))
+    links = {kind: link(path.with_suffix(f".{suffix}"), page) for kind, suffix in TABLE_FORMS.items()}
+    return Item(path.stem, title, text, body, links)
+
+
+def figure_item(path: Path, captions: Path, page: Path) -> Item:
+    """A figure, given by its SVG and put into the page whole; the PNG lies beside it."""
+    title, text = caption(captions / f"{path.stem}.rst")
+    encoded = base64.b64encode(path.read_bytes()).decode()
+    body = Markup(f'<img src="data:image/svg+xml;base64,{encoded}" alt="{escape(title)}">')
+    links = {kind: link(path.with_suffix(f".{suffix}"), page) for kind, suffix in FIGURE_FORMS.items()}
+    return Item(path.stem, title, text, body, links)
+
+
+TABLE_FORMS = {"CSV": "csv", "Markdown": "md", "LaTeX": "tex"}
+FIGURE_FORMS = {"SVG": "svg", "PNG": "png"}
+
+
+def summary_rows(metrics: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    """One line a set of predictions: its errors over actions and frames, mm, and how much was scored."""
+    rows = []
+    for label, values in metrics.items():
+        row = {"": label}
+        for metric, title in METRICS.items():
+            low, high = values[metric]["interval"]
+            row[f"{title}, over actions"] = millimetres(values[metric]["actions"])
+            row[f"{title}, over frames"] = millimetres(values[metric]["frames"])
+            row[f"{title}, 95 % interval"] = f"{low:.1f} to {high:.1f}"
+        rows.append(row | {"frames": f"{values['frames']:,}", "clips": f"{values['clips']:,}"})
+    return rows
+
+
+def write_page(
+    output: Path,
+    about: Mapping[str, Any],
+    metrics: Mapping[str, Mapping[str, Any]],
+    tables: Iterable[Path],
+    figures: Iterable[Path],
+    captions: Path,
+    parameters: Path,
+    revision: str,
+) -> None:
+    """Fill the template and write the page."""
+    environment = Environment(
+        loader=PackageLoader("isopose.reporting", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("page.html.j2").render(
+        about=about,
+        summary=summary_rows(metrics),
+        tables=[table_item(path, captions, output) for path in tables],
+        figures=[figure_item(path, captions, output) for path in figures],
+        parameters=link(parameters, output),
+        revision=revision,
+    )
+    stage.write_text(output, page)
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    output: Path = typer.Option(..., help="The page (HTML)."),
+    metrics: list[str] = typer.Option(..., help="metrics.json to sum up as label=path; repeat for each."),
+    table: list[Path] = typer.Option(..., help="CSV of a table, its .md beside it; repeat, in the page's order."),
+    figure: list[Path] = typer.Option(..., help="SVG of a figure; repeat, in the page's order."),
+    captions: Path = typer.Option(..., help="Folder with a caption <name>.rst for each table and figure."),
+    parameters: Path = typer.Option(..., help="The parameters of this run, linked from the page."),
+    revision: str = typer.Option("", help="Revision of the code, shown where given."),
+    params: str = stage.PARAMS_OPTION,
+) -> None:
+    """Write the page of a track from its tables, figures and scores."""
+    about = stage.parse_params(
+        params, {"track": str, "synthetic": bool, "datasets": list, "seeds": list, "command": str, "machine": str}
+    )
+    named = {label: read_json(path) for label, path in stage.parse_named(metrics, "--metrics").items()}
+    write_page(output, about, named, table, figure, captions, parameters, revision)
+
+
+if __name__ == "__main__":
+    stage.run(app)

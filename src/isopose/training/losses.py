@@ -1,0 +1,113 @@
+"""The lifter's training losses, Eq. 1-6 of the paper.
+
+Poses are root-relative, in metres. Squared errors are expressed in ``unit`` squared, ``unit`` in metres (the
+parameter ``loss_unit``), because the GAN term has no unit: the paper's weight of 0.01 for it swamps a regression in
+metres squared and vanishes in millimetres squared.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from isopose.camera import fit_weak_perspective
+
+MAX_TILT = 0.2 * math.pi
+"""Bound of the rotations about x and z in Eq. 5, rad."""
+
+_LARGEST_SPREAD = 1.0
+"""No person's joints are further than this from their mean, as root mean square, m."""
+
+
+def pose_loss(predicted: Tensor, target: Tensor, unit: float) -> Tensor:
+    """L_3d (Eq. 1): mean squared distance of joints, both (..., 17, 3), m."""
+    return (predicted - target).square().sum(-1).mean() / unit**2
+
+
+def multi_view_loss(
+    first: Tensor, second: Tensor, first_rotation: Tensor, second_rotation: Tensor, unit: float
+) -> Tensor:
+    """L_mv (Eq. 2): mean squared distance of two views' poses (B, T, 17, 3) after rotating one into the other.
+
+    The rotations (B, 3, 3) are the cameras' (world to camera), so R_v1->v2 = R_v2 R_v1^T.
+    """
+    relative = second_rotation @ first_rotation.transpose(-1, -2)
+    return pose_loss(torch.einsum("bij,btkj->btki", relative, first), second, unit)
+
+
+def projection_loss(predicted: Tensor, target: Tensor, visible: Tensor, unit: float) -> Tensor:
+    """L_2d (Eq. 3): mean squared distance, over visible joints, of the projected pose and its 2D target.
+
+    predicted (..., 17, 3), m; target (..., 17, 2), any unit; visible (..., 17) in 0..1. Orth() is a weak-perspective
+    camera whose scale and shift are fitted in closed form to each frame's visible joints and not differentiated
+    through. The residual is divided by the scale, so it has the pose's unit whatever the target's is. Frames with
+    fewer than two visible joints tell nothing.
+    """
+    visible = visible.to(predicted.dtype) * (visible.sum(-1, keepdim=True) > 1)
+    with torch.no_grad():
+        scale, shift = fit_weak_perspective(predicted[..., :2], target, visible)
+        # The fitted scale tends to 0 where pose and target disagree; a person is at most so large.
+        scale_bound = _spread(target, visible) / _LARGEST_SPREAD
+        metres = torch.maximum(scale, scale_bound).clamp(min=1e-9)
+    residual = (scale * predicted[..., :2] + shift - target) / metres
+    return (visible * residual.square().sum(-1)).sum() / visible.sum().clamp(min=1) / unit**2
+
+
+def _spread(points: Tensor, weights: Tensor) -> Tensor:
+    """Root mean square distance (..., 1, 1) of points (..., J, 2) from their weighted mean."""
+    weights = weights[..., None]
+    total = weights.sum(-2, keepdim=True).clamp(min=1)
+    centred = points - (weights * points).sum(-2, keepdim=True) / total
+    return ((weights * centred.square()).sum((-2, -1), keepdim=True) / total).sqrt()
+
+
+def random_rotations(count: int, generator: torch.Generator) -> Tensor:
+    """Rotations (count, 3, 3) of Eq. 5: beta about y (vertical) in [-pi, pi], alpha about x, gamma about z smaller.
+
+    The turn about y comes first, so that the person stays within 0.2 pi of upright along each axis.
+    """
+    alpha, beta, gamma = (2 * torch.rand(3, count, generator=generator) - 1) * torch.tensor(
+        [[MAX_TILT], [math.pi], [MAX_TILT]]
+    )
+    return _axis_rotation(gamma, 2) @ _axis_rotation(alpha, 0) @ _axis_rotation(beta, 1)
+
+
+def _axis_rotation(angle: Tensor, axis: int) -> Tensor:
+    """Rotations (N, 3, 3) by angles (N,), rad, about one axis."""
+    first, second = (axis + 1) % 3, (axis + 2) % 3
+    rotation = torch.eye(3).repeat(len(angle), 1, 1)
+    rotation[:, first, first] = rotation[:, second, second] = angle.cos()
+    rotation[:, second, first] = angle.sin()
+    rotation[:, first, second] = -angle.sin()
+    return rotation
+
+
+def rotate(poses: Tensor, rotations: Tensor) -> Tensor:
+    """R X (Eq. 5): turn each clip of poses (B, T, 17, 3) by its rotation (B, 3, 3)."""
+    return torch.einsum("bij,btkj->btki", rotations, poses)
+
+
+def generator_loss(fake_logits: Tensor, objective: str) -> Tensor:
+    """L_gen: what the lifter, or inference stage optimisation, minimises of the discriminator's logits."""
+    if objective == "least_squares":
+        return (fake_logits - 1).square().mean()
+    return F.softplus(-fake_logits).mean()
+
+
+def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, objective: str) -> Tensor:
+    """What the discriminator minimises: non_saturating (cross entropy, the standard GAN) or least_squares."""
+    if objective == "least_squares":
+        return ((real_logits - 1).square().mean() + fake_logits.square().mean()) / 2
+    return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+
+
+def total_loss(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """L (Eq. 6): L_3d + w_1 L_mv + w_2 L_2d + w_3 L'_gen.
+
+    terms and weights are keyed pose, multi_view, projection and adversarial; pose always counts once.
+    """
+    return sum(
+        (weights[name] * value for name, value in terms.items() if name != "pose"), start=terms["pose"]
+    )

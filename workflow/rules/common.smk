@@ -1,0 +1,121 @@
+# What the rules share: the checked parameters, where things lie, and which data and runs belong to an evaluation.
+
+import json
+import os
+
+from snakemake.exceptions import WorkflowError
+
+from isopose import config as parameters
+from isopose.errors import UserError
+from isopose.modules import source_files
+
+try:
+    parameters.validate(config, workflow.source_path("../schemas/params.schema.yaml"))
+except UserError as error:
+    raise WorkflowError(error)
+config = parameters.drop_nulls(config, ("sources", "evaluations", "variants"))
+
+TRACK = config["track"]
+RESULTS = f"results/{TRACK}"
+REPORTS = f"reports/{TRACK}"
+LOGS = f"{RESULTS}/logs"
+BENCHMARKS = f"{RESULTS}/benchmarks"
+EVALUATIONS = config["evaluations"]
+SEED = config["seed"]
+
+# MLflow's own variable; kept out of the rules' parameters so that moving the database reruns nothing.
+os.environ.setdefault("MLFLOW_TRACKING_URI", config["mlflow"]["uri"])
+
+
+wildcard_constraints:
+    source="[a-z0-9_]+",
+    evaluation="[a-z0-9_]+",
+    role="train3d|train2d|validation|calibration|test",
+    split="train|validation",
+    variant="[a-z0-9_]+",
+    seed="[0-9]+",
+    weighting="[a-z0-9_.]+",
+    method="[a-z0-9_]+/[a-z0-9_.]+",
+    table="[a-z0-9_]+",
+    figure="[a-z0-9_]+",
+
+
+def code(module):
+    """Source files a stage runs, so that an edited module reruns the stages that use it and no others."""
+    return [os.path.relpath(path) for path in source_files(module)]
+
+
+def options(*sections, **values):
+    """One JSON object of parameters for a stage: whole sections, then single values."""
+    merged = {}
+    for section in sections:
+        merged |= section
+    return json.dumps(merged | values, sort_keys=True)
+
+
+def owner(evaluation):
+    """The evaluation whose estimator, calibration, lifters and validation choices this one uses."""
+    return EVALUATIONS[evaluation].get("models_of") or evaluation
+
+
+def selections(evaluation, role):
+    """The views bound to a role; roles an evaluation does not bind are those of the owner of its models."""
+    own = EVALUATIONS[evaluation].get(role)
+    return own if own is not None else EVALUATIONS[owner(evaluation)][role]
+
+
+def role_of_split(split):
+    """Images are drawn from the images role for training and from the validation role for validation."""
+    return "images" if split == "train" else "validation"
+
+
+def looks(role):
+    """Which family of bodies, clothes and backgrounds is rendered: those of held-out roles are unseen in training."""
+    return "train" if role in ("images", "train3d", "train2d") else "test"
+
+
+def labelled(evaluation, *roles):
+    """Labelled sequence stores that the roles of an evaluation draw on."""
+    sources = {s["source"] for role in roles for s in selections(evaluation, role)}
+    return [f"{RESULTS}/labelled/{source}.h5" for source in sorted(sources)]
+
+
+def store_options(paths):
+    """The --store options that name sequence stores by source."""
+    return " ".join(f"--store {os.path.basename(path)[:-3]}={path}" for path in paths)
+
+
+def variant_options(variant):
+    """Parameters of a lifter variant: the full lifter's, with the variant's differences laid over."""
+    return parameters.merge(config["lifter"], config["variants"][variant].get("set", {}))
+
+
+def is_adversarial(variant):
+    """Whether a variant trains a discriminator."""
+    return variant_options(variant)["discriminator"] != "none"
+
+
+def variants(evaluation):
+    """Lifter variants that an evaluation scores."""
+    return EVALUATIONS[evaluation].get("variants") or list(config["variants"])
+
+
+def weightings(evaluation):
+    """ISO weightings that an evaluation scores."""
+    return EVALUATIONS[evaluation].get("weightings") or list(config["iso"]["weightings"])
+
+
+def lifter_methods(evaluation):
+    """Every trained lifter of an evaluation, as variant/seedN."""
+    return [f"{v}/seed{s}" for v in variants(evaluation) for s in config["variants"][v]["seeds"]]
+
+
+def iso_methods(evaluation):
+    """Every ISO result of an evaluation, as iso/weighting."""
+    return [f"iso/{weighting}" for weighting in weightings(evaluation)]
+
+
+def refined_lifter(separator="/"):
+    """The lifter that ISO starts from: the first seed of the variant that iso.lifter names."""
+    variant = config["iso"]["lifter"]
+    return f"{variant}{separator}seed{config['variants'][variant]['seeds'][0]}"

@@ -1,0 +1,22 @@
+# Motion sources -> sequence stores: joints in the world, cameras, and their projections.
+
+
+rule preprocess:
+    input:
+        code=code("isopose.datasets.preprocess"),
+    output:
+        f"{RESULTS}/sequences/{{source}}.h5",
+    params:
+        options=lambda w: options(config["sources"][w.source], seed=SEED),
+    log:
+        f"{LOGS}/preprocess/{{source}}.log",
+    benchmark:
+        f"{BENCHMARKS}/preprocess/{{source}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m isopose.datasets.preprocess --output {output} --params {params.options:q} > {log} 2>&1"

@@ -1,0 +1,130 @@
+# Rendered people -> the 2D estimator -> detections of every role -> calibrated confidence (paper 3.1, 3.5).
+
+
+rule mlflow_database:
+    output:
+        f"{RESULTS}/mlflow.ready",
+    params:
+        experiment=TRACK,
+    log:
+        f"{LOGS}/mlflow_database.log",
+    benchmark:
+        f"{BENCHMARKS}/mlflow_database.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m isopose.tracking init --experiment {params.experiment} --marker {output} > {log} 2>&1"
+
+
+rule render_images:
+    input:
+        stores=lambda w: labelled(w.evaluation, role_of_split(w.split)),
+        code=code("isopose.rendering"),
+    output:
+        f"{RESULTS}/{{evaluation}}/images/{{split}}.h5",
+    params:
+        options=lambda w: options(
+            {key: value for key, value in config["images"].items() if key not in ("train", "validation")},
+            selections=selections(w.evaluation, role_of_split(w.split)),
+            images=config["images"][w.split],
+            split=looks(role_of_split(w.split)),
+            seed=SEED,
+        ),
+        stores=lambda w, input: store_options(input.stores),
+    log:
+        f"{LOGS}/{{evaluation}}/render_images/{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/{{evaluation}}/render_images/{{split}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m isopose.rendering {params.stores} --output {output} --params {params.options:q} > {log} 2>&1"
+
+
+rule train_estimator:
+    input:
+        images=f"{RESULTS}/{{evaluation}}/images/train.h5",
+        validation=f"{RESULTS}/{{evaluation}}/images/validation.h5",
+        mlflow=f"{RESULTS}/mlflow.ready",
+        code=code("isopose.training.estimator"),
+    output:
+        weights=f"{RESULTS}/{{evaluation}}/estimator/estimator.safetensors",
+        record=f"{RESULTS}/{{evaluation}}/estimator/record.json",
+    params:
+        options=options(config["estimator"], seed=SEED),
+        key=f"{TRACK}/{{evaluation}}/estimator",
+    log:
+        f"{LOGS}/{{evaluation}}/train_estimator.log",
+    benchmark:
+        f"{BENCHMARKS}/{{evaluation}}/train_estimator.tsv"
+    threads: config["estimator"]["threads"]
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m isopose.training.estimator --images {input.images} --validation {input.validation}"
+        " --output {output.weights} --record {output.record} --key {params.key}"
+        " --params {params.options:q} > {log} 2>&1"
+
+
+rule detect:
+    input:
+        stores=lambda w: labelled(w.evaluation, w.role),
+        estimator=lambda w: f"{RESULTS}/{owner(w.evaluation)}/estimator/estimator.safetensors",
+        code=code("isopose.detection"),
+    output:
+        detections=f"{RESULTS}/{{evaluation}}/detections/{{role}}.h5",
+        quality=f"{RESULTS}/{{evaluation}}/detections/{{role}}.json",
+    params:
+        options=lambda w: options(
+            config["detection"], selections=selections(w.evaluation, w.role), split=looks(w.role)
+        ),
+        stores=lambda w, input: store_options(input.stores),
+    log:
+        f"{LOGS}/{{evaluation}}/detect/{{role}}.log",
+    benchmark:
+        f"{BENCHMARKS}/{{evaluation}}/detect/{{role}}.tsv"
+    threads: config["detection"]["threads"]
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m isopose.detection {params.stores} --estimator {input.estimator} --output {output.detections}"
+        " --quality {output.quality} --params {params.options:q} > {log} 2>&1"
+
+
+rule calibrate:
+    input:
+        stores=lambda w: labelled(w.evaluation, "calibration"),
+        detections=f"{RESULTS}/{{evaluation}}/detections/calibration.h5",
+        code=code("isopose.calibrate"),
+    output:
+        f"{RESULTS}/{{evaluation}}/calibration/calibration.json",
+    params:
+        options=options(config["calibration"]),
+        stores=lambda w, input: store_options(input.stores),
+    log:
+        f"{LOGS}/{{evaluation}}/calibrate.log",
+    benchmark:
+        f"{BENCHMARKS}/{{evaluation}}/calibrate.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m isopose.calibrate {params.stores} --detections {input.detections} --output {output}"
+        " --params {params.options:q} > {log} 2>&1"

@@ -1,0 +1,68 @@
+# Inference stage optimisation (paper 3.5): every weighting, and the one that validation chooses.
+
+
+rule refine:
+    input:
+        stores=lambda w: labelled(w.evaluation, w.role),
+        poses=f"{RESULTS}/{{evaluation}}/poses/{{role}}/{refined_lifter()}.h5",
+        detections=f"{RESULTS}/{{evaluation}}/detections/{{role}}.h5",
+        calibration=lambda w: f"{RESULTS}/{owner(w.evaluation)}/calibration/calibration.json",
+        discriminator=lambda w: (
+            f"{RESULTS}/{owner(w.evaluation)}/lifters/{refined_lifter()}/discriminator.safetensors"
+        ),
+        mlflow=f"{RESULTS}/mlflow.ready",
+        code=code("isopose.iso.refine"),
+    output:
+        poses=f"{RESULTS}/{{evaluation}}/poses/{{role}}/iso/{{weighting}}.h5",
+        trace=f"{RESULTS}/{{evaluation}}/iso/{{role}}/{{weighting}}/trace.csv",
+        record=f"{RESULTS}/{{evaluation}}/iso/{{role}}/{{weighting}}/record.json",
+    params:
+        options=lambda w: options(
+            {key: value for key, value in config["iso"].items() if key not in ("lifter", "weightings")},
+            weighting=config["iso"]["weightings"][w.weighting]["weighting"],
+        ),
+        stores=lambda w, input: store_options(input.stores),
+        key=f"{TRACK}/{{evaluation}}/iso/{{role}}/{{weighting}}",
+        parent=lambda w: f"{TRACK}/{owner(w.evaluation)}/lifter/{refined_lifter()}",
+    log:
+        f"{LOGS}/{{evaluation}}/refine/{{role}}/{{weighting}}.log",
+    benchmark:
+        f"{BENCHMARKS}/{{evaluation}}/refine/{{role}}/{{weighting}}.tsv"
+    threads: config["iso"]["threads"]
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m isopose.iso.refine {params.stores} --poses {input.poses} --detections {input.detections}"
+        " --calibration {input.calibration} --discriminator {input.discriminator} --output {output.poses}"
+        " --trace {output.trace} --record {output.record} --key {params.key} --parent {params.parent}"
+        " --params {params.options:q} > {log} 2>&1"
+
+
+rule select_weighting:
+    input:
+        metrics=lambda w: [
+            f"{RESULTS}/{owner(w.evaluation)}/scores/validation/{method}.json"
+            for method in iso_methods(owner(w.evaluation))
+        ],
+        code=code("isopose.iso.select"),
+    output:
+        f"{RESULTS}/{{evaluation}}/iso/selection.json",
+    params:
+        metrics=lambda w, input: " ".join(
+            f"--metrics {os.path.basename(path)[:-5]}={path}" for path in input.metrics
+        ),
+    log:
+        f"{LOGS}/{{evaluation}}/select_weighting.log",
+    benchmark:
+        f"{BENCHMARKS}/{{evaluation}}/select_weighting.tsv"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m isopose.iso.select {params.metrics} --output {output} > {log} 2>&1"

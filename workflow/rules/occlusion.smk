@@ -1,0 +1,24 @@
+# Cylinder Man labels (paper 3.4): which joints of which view are visible.
+
+
+rule occlusion_labels:
+    input:
+        sequences=f"{RESULTS}/sequences/{{source}}.h5",
+        code=code("isopose.occlusion.label"),
+    output:
+        f"{RESULTS}/labelled/{{source}}.h5",
+    params:
+        options=options(config["occlusion"]),
+    log:
+        f"{LOGS}/occlusion_labels/{{source}}.log",
+    benchmark:
+        f"{BENCHMARKS}/occlusion_labels/{{source}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m isopose.occlusion.label --sequences {input.sequences} --output {output}"
+        " --params {params.options:q} > {log} 2>&1"
