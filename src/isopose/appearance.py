@@ -38,7 +38,7 @@ BACKGROUNDS = {
 }
 OCCLUDERS = {"train": ("brushed", "bands"), "test": ("bricks", "spots")}
 
-BACKGROUND_SIZE = 384  # texels across the larger side of the image
+BACKGROUND_SIZE = 256  # texels across the larger side of the image
 OCCLUDER_SIZE = 64  # texels of an occluder's repeating texture
 
 
@@ -81,11 +81,11 @@ def sample_from(rng: Generator, intervals: tuple[Interval, ...]) -> float:
     """A number uniform over the union of some intervals."""
     lengths = [high - low for low, high in intervals]
     position = rng.uniform(0, sum(lengths))
-    for (low, high), length in zip(intervals, lengths, strict=True):
+    for (low, _), length in zip(intervals, lengths, strict=True):
         if position < length:
             return low + position
         position -= length
-    return high
+    return intervals[-1][1]
 
 
 def sample_pattern(rng: Generator, family: str) -> np.ndarray:
@@ -117,13 +117,14 @@ def sample_palette(rng: Generator, split: str) -> np.ndarray:
     """Colours (9, 3) by `PALETTE`; the hues of clothes depend on the split, skin, hair and shoes do not."""
     tone = rng.uniform()
     skin = (1 - tone) * np.array([244, 205, 176.0]) + tone * np.array([88, 56, 40.0])
-    hair = rng.uniform(0.15, 1.0) * np.array([[150, 105, 60], [70, 50, 40], [190, 175, 150]][rng.integers(3)])
+    hair = rng.uniform(0.3, 1.0) * np.array([[150, 105, 60], [70, 50, 40], [190, 175, 150]][rng.integers(3)])
+    if abs(hair.mean() - skin.mean()) < 60:  # a back of a head must not look like a face
+        hair *= 0.3
     hues = HUE_INTERVALS[split]
     shirt, trousers, trim = (sample_colour(rng, hues) for _ in range(3))
     contrast = rng.uniform(0.35, 0.8, 2)
     prints = [
-        c * (1 - k) if c.mean() > 110 else c + (255 - c) * k
-        for c, k in zip((shirt, trousers), contrast, strict=True)
+        c * (1 - k) if c.mean() > 110 else c + (255 - c) * k for c, k in zip((shirt, trousers), contrast, strict=True)
     ]
     shoes = np.full(3, rng.uniform(15, 235)) + rng.uniform(-12, 12, 3)
     eyes = np.full(3, 25.0)
@@ -131,9 +132,7 @@ def sample_palette(rng: Generator, split: str) -> np.ndarray:
     return np.clip(rows, 0, 255).astype(np.float32)
 
 
-def sample_appearance(
-    seed: int | tuple[int, ...], split: str, background: int | None = None
-) -> Appearance:
+def sample_appearance(seed: int | tuple[int, ...], split: str, background: int | None = None) -> Appearance:
     """Draw the appearance of a view. background: seed of the scene; drawn too where None."""
     check_split(split)
     key = (seed,) if isinstance(seed, int | np.integer) else tuple(seed)
@@ -169,21 +168,22 @@ def _colour(rng: Generator) -> np.ndarray:
     return 255 * np.array(colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0, 0.7), rng.uniform(0.1, 0.95)))
 
 
-def _smooth(rng: Generator, size: int, cells: int) -> np.ndarray:
-    """Random colours at (cells + 1)^2 nodes, linear in between: (size, size, 3), in -1..1."""
-    nodes = rng.uniform(-1, 1, (cells + 1, cells + 1, 3))
-    position = np.linspace(0, cells, size, endpoint=False)
+def _smooth(rng: Generator, size: int, cells: int, channels: int = 1) -> np.ndarray:
+    """Random values at (cells + 1)^2 nodes, linear in between: (size, size, channels) float32, in -1..1."""
+    nodes = rng.uniform(-1, 1, (cells + 1, cells + 1, channels)).astype(np.float32)
+    position = np.linspace(0, cells, size, endpoint=False, dtype=np.float32)
     low = position.astype(int)
-    share = (position - low)[:, None, None]
-    rows = nodes[low] * (1 - share) + nodes[low + 1] * share
-    return rows[:, low] * (1 - share[:, 0]) + rows[:, low + 1] * share[:, 0]
+    share = (position - low)[:, None]
+    rows = nodes[low] + (nodes[low + 1] - nodes[low]) * share[..., None]
+    return rows[:, low] + (rows[:, low + 1] - rows[:, low]) * share
 
 
 def _noise(rng: Generator, size: int) -> np.ndarray:
-    """Noise at several scales over one colour."""
-    image = np.broadcast_to(_colour(rng), (size, size, 3)).copy()
+    """Noise at several scales over one colour, brighter and darker more than coloured."""
+    image = np.broadcast_to(_colour(rng).astype(np.float32), (size, size, 3)).copy()
     for cells in (3, 9, 27, size // 4):
-        image += rng.uniform(5, 45) * _smooth(rng, size, cells)
+        image += rng.uniform(3, 35) * _smooth(rng, size, cells)
+    image += rng.uniform(0, 40) * _smooth(rng, size, int(rng.choice([5, 15, 45])), 3)
     return image
 
 
@@ -285,7 +285,7 @@ def _bricks(rng: Generator, size: int) -> np.ndarray:
     height = size // int(rng.integers(4, 9))
     course = y // height
     joint = (y % height == 0) | ((x + course % 2 * height) % (2 * height) == 0)
-    tint = 1 + 0.15 * _smooth(rng, size, 8)[..., :1]
+    tint = 1 + 0.15 * _smooth(rng, size, 8)
     return np.where(joint[..., None], _colour(rng), _colour(rng) * tint)
 
 
@@ -325,7 +325,7 @@ def background(seed: int, split: str) -> np.ndarray:
     rng = np.random.default_rng([seed, split == "test", 1])
     families = BACKGROUNDS[split]
     image = TEXTURES[families[rng.integers(len(families))]](rng, BACKGROUND_SIZE)
-    shade = 1 + rng.uniform(0, 0.35) * _smooth(rng, BACKGROUND_SIZE, 4)[..., :1]
+    shade = 1 + rng.uniform(0, 0.35) * _smooth(rng, BACKGROUND_SIZE, 4)
     return _packed(image * shade)
 
 

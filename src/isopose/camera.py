@@ -5,8 +5,14 @@ Image: pixels, the centre of the top left pixel is (0, 0).
 """
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+ArrayT = TypeVar("ArrayT", np.ndarray, "torch.Tensor")
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ def back_project(pixels: np.ndarray, depth: np.ndarray, camera: Camera, iteratio
     return np.concatenate([xy * depth, depth], axis=-1)
 
 
-def fit_weak_perspective(xy, target, weights=None):
+def fit_weak_perspective(xy: ArrayT, target: ArrayT, weights: ArrayT | None = None) -> tuple[ArrayT, ArrayT]:
     """Closed-form scale and shift with ``target ~ scale * xy + shift`` in least squares over the joints.
 
     xy, target (..., J, 2), numpy or torch; weights (..., J) or None. Returns scale (..., 1, 1) and

@@ -22,9 +22,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        tracks = ", ".join(
-            ["demo", *sorted(p.parent.name for p in Path("experiments").glob("*/params.yaml"))]
-        )
+        tracks = ", ".join(["demo", *sorted(p.parent.name for p in Path("experiments").glob("*/params.yaml"))])
         raise UserError(f"{path}: cannot be read ({error.strerror}); the tracks here are {tracks}") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from error
@@ -41,9 +39,7 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]
 
 def drop_nulls(config: Mapping[str, Any], sections: tuple[str, ...]) -> dict[str, Any]:
     """Remove the entries of the named sections that an overlay has set to null."""
-    kept = {
-        name: {k: v for k, v in config[name].items() if v is not None} for name in sections if name in config
-    }
+    kept = {name: {k: v for k, v in config[name].items() if v is not None} for name in sections if name in config}
     return dict(config) | kept
 
 
@@ -61,7 +57,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
     if error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
         for key in sorted(error.instance.keys() - set(known)):
-            near = difflib.get_close_matches(key, known, n=1)
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
             yield f"unknown parameter '{_join(where, key)}', {hint}"
     elif error.validator == "required":

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from isopose.camera import ArrayT
+
 MAP_THRESHOLD = 8 / 255
 """Values below this are stored as zero; every other pixel is kept within 1/255."""
 
 
-def render(points, size: int, sigma: float):
+def render(points: ArrayT, size: int, sigma: float) -> ArrayT:
     """Gaussian heatmaps (..., size, size) with peak 1 at points (..., 2), map pixels; numpy or torch in, same out."""
     is_numpy = isinstance(points, np.ndarray)
     points = torch.as_tensor(points)
@@ -20,7 +22,7 @@ def render(points, size: int, sigma: float):
     return maps.numpy() if is_numpy else maps
 
 
-def decode(maps):
+def decode(maps: ArrayT) -> tuple[ArrayT, ArrayT]:
     """Peak of each map: points (..., 2), map pixels, shifted a quarter pixel toward the higher neighbour; height (...).
 
     maps (..., H, W), numpy or torch; the result is of the same kind. The height is not a probability until it
@@ -59,7 +61,7 @@ class SparseMaps:
     size: int
 
     @classmethod
-    def from_dense(cls, maps, threshold: float = MAP_THRESHOLD) -> "SparseMaps":
+    def from_dense(cls, maps: np.ndarray | torch.Tensor, threshold: float = MAP_THRESHOLD) -> "SparseMaps":
         """Quantise and sparsify dense maps (F, K, size, size) with values in [0, 1] (clipped)."""
         maps = np.asarray(maps)
         frames, joints, size, _ = maps.shape
@@ -74,9 +76,7 @@ class SparseMaps:
         """Number of frames F."""
         return (len(self.pointer) - 1) // self.joints
 
-    def entries(
-        self, frames: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def entries(self, frames: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Non-zero pixels of the chosen frames: (position in ``frames``, joint, pixel, value in 0..1)."""
         frames = np.arange(self.frames) if frames is None else np.asarray(frames)
         rows = (frames[:, None] * self.joints + np.arange(self.joints)).ravel()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,10 @@ from isopose.appearance import (
     unpacked,
 )
 from isopose.crops import boxes_around, crop_to_image, image_to_crop
-from isopose.datasets.store import Clip, SequenceStore, select
+from isopose.datasets.store import Clip, SequenceStore, ViewKey, select
 from isopose.errors import UserError
+from isopose.evaluation.keypoints import head_size
+from isopose.occlusion.rectangles import covered
 
 CHUNK = 16  # crops rendered at once: few enough for the working arrays to stay in the cache
 NEAR = 0.1  # m, parts that come nearer to the camera are left out
@@ -131,9 +134,7 @@ def ellipsoids(centre: np.ndarray, axes: np.ndarray, radii: np.ndarray) -> Quadr
     return Quadrics(centre, axes, 1 / radii**2, flat, flat + np.inf, ends, radii.max(axis=-1))
 
 
-def cones(
-    start: np.ndarray, end: np.ndarray, forward: np.ndarray, radii: np.ndarray, ratio: np.ndarray
-) -> Quadrics:
+def cones(start: np.ndarray, end: np.ndarray, forward: np.ndarray, radii: np.ndarray, ratio: np.ndarray) -> Quadrics:
     """Tapered tubes from start to end (B, n, 3), open at both ends.
 
     radii (B, n, 2): half widths across and forward at the start, m; ratio (B, n): those at the end over these.
@@ -218,7 +219,11 @@ def _torso(joints: np.ndarray, girths: np.ndarray, pelvis: np.ndarray, chest: np
         (chest_width / waist_width)[:, None],
     )
     yoke = cones(
-        shoulders[:, :1], shoulders[:, 1:], chest[:, None], radii(0.052 * girths[:, 0], 0.058 * depth), np.ones((len(joints), 1))
+        shoulders[:, :1],
+        shoulders[:, 1:],
+        chest[:, None],
+        radii(0.052 * girths[:, 0], 0.058 * depth),
+        np.ones((len(joints), 1)),
     )
     return [
         ellipsoid(root, spine - root, pelvis, hip_width, 0.118 * depth, 0.125),
@@ -283,6 +288,113 @@ class Grid:
         step = second - first
         return cls(first[:, 0], first[:, 1], step[:, 0], step[:, 1], size)
 
+    def repeated(self, count: int) -> tuple[np.ndarray, ...]:
+        """x0, y0, dx, dy for each of the count parts of every person: (B * count,)."""
+        return tuple(np.repeat(a, count) for a in (self.x0, self.y0, self.dx, self.dy))
+
+
+@dataclass
+class _Bounds:
+    """Where each part may appear in its crop: ends (N, 2) px of its segment in x and y, the radius around it,
+    a pixel (N,) near its middle to count from, and its rows from low up to high."""
+
+    x: np.ndarray
+    y: np.ndarray
+    radius: np.ndarray
+    middle_x: np.ndarray
+    middle_y: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def of(cls, parts: Quadrics, grid: Grid) -> _Bounds:
+        """Bounds of all parts, flattened to N = B * P; a part that is not drawn has no rows."""
+        size = grid.size
+        ends, reach = parts.ends.reshape(-1, 2, 3), parts.reach.ravel()
+        x0, y0, dx, dy = grid.repeated(parts.reach.shape[1])
+        near = ends[..., 2].min(axis=1) - reach
+        drawn = near > NEAR
+        depth = np.where(drawn[:, None], ends[..., 2], 1.0)
+        x = (ends[..., 0] / depth - x0[:, None]) / dx[:, None]
+        y = (ends[..., 1] / depth - y0[:, None]) / dy[:, None]
+        # Perspective widens a ball off the axis a little.
+        radius = 1.1 * reach / (np.where(drawn, near, 1.0) * np.minimum(dx, dy)) + 1
+        drawn &= (x.max(axis=1) + radius > 0) & (x.min(axis=1) - radius < size)
+
+        def pixel(position: np.ndarray) -> np.ndarray:
+            return np.where(drawn, np.clip(position, 0, size), 0).astype(np.int64)
+
+        low, high = pixel(np.ceil(y.min(axis=1) - radius)), pixel(np.floor(y.max(axis=1) + radius) + 1)
+        return cls(x, y, radius, pixel(x.mean(axis=1)), pixel(y.mean(axis=1)), low, high)
+
+    def row_span(self, part: np.ndarray, row: np.ndarray, disc: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """Columns where a part may appear in a row: near its segment, and inside its conic where that is bounded.
+
+        disc: coefficients (rows,) of the discriminant in the column counted from the part's middle.
+        """
+        fall = (self.y[:, 1] - self.y[:, 0])[part]
+        fall = np.where(np.abs(fall) < 1e-6, 1e-6, fall)
+        offset, run, radius = row - self.y[part, 0], (self.x[:, 1] - self.x[:, 0])[part], self.radius[part]
+        t0, t1 = (np.clip((offset + sign * radius) / fall, 0, 1) * run for sign in (-1, 1))
+        left = self.x[part, 0] + np.minimum(t0, t1) - radius
+        right = self.x[part, 0] + np.maximum(t0, t1) + radius
+        d2, d1, d0 = disc
+        bounded = d2 < 0
+        root = np.sqrt(np.maximum(d1 * d1 - 4 * d2 * d0, 0))
+        twice = np.where(bounded, 2 * d2, -1.0)
+        middle = self.middle_x[part]
+        left = np.where(bounded, np.maximum(left, middle + (root - d1) / twice), left)
+        right = np.where(bounded, np.minimum(right, middle - (root + d1) / twice), right)
+        return left, right
+
+
+class _Rays:
+    """What each part's quadric becomes along the ray of a pixel: A z^2 + 2 B z + C = 0 at depth z.
+
+    A ray's direction is linear in the pixel, so B is linear and A and the discriminant B^2 - A C are quadratic in it;
+    pixels are counted from a place near the part, which keeps their coefficients small. All arrays (N,).
+    """
+
+    def __init__(self, parts: Quadrics, grid: Grid, bounds: _Bounds) -> None:
+        axes, squares = parts.axes.reshape(-1, 3, 3), parts.squares.reshape(-1, 3)
+        linear = parts.linear.ravel()
+        x0, y0, dx, dy = (a[:, None] for a in grid.repeated(parts.reach.shape[1]))
+        # The direction in the part's own axes: rx * column + ry * row + r.
+        rx, ry = axes[..., 0] * dx, axes[..., 1] * dy
+        r = (
+            axes[..., 0] * (x0 + bounds.middle_x[:, None] * dx)
+            + axes[..., 1] * (y0 + bounds.middle_y[:, None] * dy)
+            + axes[..., 2]
+        )
+        origin = _dot(axes, parts.centre.reshape(-1, 1, 3))
+        weight = -squares * origin
+        weight[:, 2] += linear / 2
+        self.c = _dot(squares, origin**2) - linear * origin[:, 2] - 1
+        self.b = [_dot(weight, v) for v in (rx, ry, r)]
+        self.a = [_dot(squares, v) for v in (rx * rx, rx * ry, ry * ry, rx * r, ry * r, r * r)]
+        self.along = [v[:, 2] for v in (rx, ry, r, origin)]
+
+    def rows(self, part: np.ndarray, y: np.ndarray) -> tuple[tuple[np.ndarray, ...], ...]:
+        """Coefficients in the column, highest power first, of the discriminant, A, B and the place along the part."""
+        bx, by, b1 = (v[part] for v in self.b)
+        axx, axy, ayy, ax1, ay1, a11 = (v[part] for v in self.a)
+        wx, wy, w1, _ = (v[part] for v in self.along)
+        c = self.c[part]
+        b0 = b1 + by * y
+        a1, a0 = 2 * (ax1 + axy * y), a11 + (2 * ay1 + ayy * y) * y
+        disc = (bx * bx - axx * c, 2 * b0 * bx - a1 * c, b0 * b0 - a0 * c)
+        return disc, (axx, a1, a0), (bx, b0), (wx, w1 + wy * y)
+
+
+def _polynomial(coefficients: tuple[np.ndarray, ...], row: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Evaluate a polynomial per row, highest power first, at the pixels x (n,) of row (n,), in float32."""
+    first, *rest = (c.astype(np.float32) for c in coefficients)
+    value = first[row]
+    for c in rest:
+        value *= x
+        value += c[row]
+    return value
+
 
 def surface(parts: Quadrics, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The nearest surface in each pixel: flat pixel index (crop, row, column), part index and depth, m.
@@ -291,91 +403,36 @@ def surface(parts: Quadrics, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.nda
     """
     people, count = parts.reach.shape
     size = grid.size
-    centre, axes, squares = parts.centre.reshape(-1, 3), parts.axes.reshape(-1, 3, 3), parts.squares.reshape(-1, 3)
-    linear, half, reach = parts.linear.ravel(), parts.half.ravel(), parts.reach.ravel()
-    ends = parts.ends.reshape(-1, 2, 3)
-    x0, y0, dx, dy = (np.repeat(a, count) for a in (grid.x0, grid.y0, grid.dx, grid.dy))
+    bounds = _Bounds.of(parts, grid)
+    rays = _Rays(parts, grid, bounds)
 
-    near = ends[..., 2].min(axis=1) - reach
-    drawn = near > NEAR
-    near = np.where(drawn, near, 1.0)
-    depth = np.where(drawn[:, None], ends[..., 2], 1.0)
-    px = (ends[..., 0] / depth - x0[:, None]) / dx[:, None]
-    py = (ends[..., 1] / depth - y0[:, None]) / dy[:, None]
-    radius = 1.1 * reach / (near * np.minimum(dx, dy)) + 1  # perspective widens a ball off the axis a little
-    drawn &= (px.max(axis=1) + radius > 0) & (px.min(axis=1) - radius < size)
-    low = np.where(drawn, np.clip(np.ceil(py.min(axis=1) - radius), 0, size), 0).astype(np.int64)
-    high = np.where(drawn, np.clip(np.floor(py.max(axis=1) + radius) + 1, 0, size), 0).astype(np.int64)
-
-    # Along a ray z d the quadric is A z^2 + 2 B z + C; with pixels counted from (mx, my) near the part, d and hence
-    # B are linear in the pixel, A and the discriminant B^2 - A C quadratic.
-    mx, my = (np.where(drawn, np.clip(p.mean(axis=1), 0, size), 0).astype(np.int64) for p in (px, py))
-    rx, ry, r1 = (
-        axes[..., 0] * dx[:, None],
-        axes[..., 1] * dy[:, None],
-        axes[..., 0] * (x0 + mx * dx)[:, None] + axes[..., 1] * (y0 + my * dy)[:, None] + axes[..., 2],
-    )
-    origin = _dot(axes, centre[:, None])
-    weight = -squares * origin
-    weight[:, 2] += linear / 2
-    c = _dot(squares, origin**2) - linear * origin[:, 2] - 1
-    bx, by, b1 = _dot(weight, rx), _dot(weight, ry), _dot(weight, r1)
-    axx, axy, ayy = _dot(squares, rx * rx), _dot(squares, rx * ry), _dot(squares, ry * ry)
-    ax1, ay1, a11 = _dot(squares, rx * r1), _dot(squares, ry * r1), _dot(squares, r1 * r1)
-
-    part, y = _expand(np.maximum(high - low, 0))
-    y += low[part]
-    yr = (y - my[part]).astype(np.float64)
-    row_b = b1[part] + by[part] * yr
-    row_a1 = 2 * (ax1[part] + axy[part] * yr)
-    row_a0 = a11[part] + (2 * ay1[part] + ayy[part] * yr) * yr
-    row_bx, row_axx, row_c = bx[part], axx[part], c[part]
-    d2 = row_bx * row_bx - row_axx * row_c
-    d1 = 2 * row_b * row_bx - row_a1 * row_c
-    d0 = row_b * row_b - row_a0 * row_c
-
-    # A row's pixels: inside the conic where it is bounded, and near the segment between the part's ends.
-    fall = (py[:, 1] - py[:, 0])[part]
-    fall = np.where(np.abs(fall) < 1e-6, 1e-6, fall)
-    offset = y - py[part, 0]
-    t0, t1 = (np.clip((offset + s * radius[part]) / fall, 0, 1) for s in (-1, 1))
-    run = (px[:, 1] - px[:, 0])[part]
-    left = px[part, 0] + np.minimum(t0 * run, t1 * run) - radius[part]
-    right = px[part, 0] + np.maximum(t0 * run, t1 * run) + radius[part]
-    bounded = d2 < 0
-    root = np.sqrt(np.maximum(d1 * d1 - 4 * d2 * d0, 0))
-    d2_safe = np.where(bounded, 2 * d2, -1.0)
-    mid = mx[part]
-    left = np.where(bounded, np.maximum(left, mid + (-d1 + root) / d2_safe), left)
-    right = np.where(bounded, np.minimum(right, mid + (-d1 - root) / d2_safe), right)
+    part, y = _expand(np.maximum(bounds.high - bounds.low, 0))
+    y += bounds.low[part]
+    disc_row, a_row, b_row, along_row = rays.rows(part, (y - bounds.middle_y[part]).astype(np.float64))
+    left, right = bounds.row_span(part, y, disc_row)
     first = np.clip(np.ceil(left), 0, size).astype(np.int64)
     last = np.clip(np.floor(right) + 1, 0, size).astype(np.int64)
 
     row, x = _expand(np.maximum(last - first, 0))
     x += first[row]
-    single = np.float32
-    xr = (x - mid[row]).astype(single)
-    disc = (d2.astype(single)[row] * xr + d1.astype(single)[row]) * xr + d0.astype(single)[row]
-    a = (row_axx.astype(single)[row] * xr + row_a1.astype(single)[row]) * xr + row_a0.astype(single)[row]
-    b = row_bx.astype(single)[row] * xr + row_b.astype(single)[row]
+    xr = (x - bounds.middle_x[part][row]).astype(np.float32)
+    disc, a = _polynomial(disc_row, row, xr), _polynomial(a_row, row, xr)
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = -(b + np.sqrt(np.maximum(disc, 0))) / a
-    row_w1 = (r1[:, 2][part] + ry[:, 2][part] * yr).astype(single)
-    row_w0, row_half = origin[:, 2][part].astype(single), half[part].astype(single)
-    along = z * (rx[:, 2][part].astype(single)[row] * xr + row_w1[row]) - row_w0[row]
-    hit = (disc >= 0) & (a > 0) & (np.abs(along) <= row_half[row]) & (z > 0)
+        z = -(_polynomial(b_row, row, xr) + np.sqrt(np.maximum(disc, 0))) / a
+        along = z * _polynomial(along_row, row, xr) - rays.along[3][part].astype(np.float32)[row]
+        inside = np.abs(along) <= parts.half.ravel()[part].astype(np.float32)[row]
+    hit = (disc >= 0) & (a > 0) & inside & (z > 0)
 
     # One integer orders by depth, then part: the bits of a positive float rise with its value.
-    row_pixel = part // count * (size * size) + y * size
-    pixel = (row_pixel[row] + x)[hit]
+    pixel = (((part // count * size + y) * size)[row] + x)[hit]
     key = z[hit].view(np.int32).astype(np.int64) << 8 | (part % count)[row][hit]
     empty = np.iinfo(np.int64).max
     buffer = np.full(people * size * size, empty)
     np.minimum.at(buffer, pixel, key)
     seen = np.flatnonzero(buffer != empty)
-    winner = buffer[seen]
-    slot = winner & 0xFF
-    return seen, seen // (size * size) * count + slot, (winner >> 8).astype(np.int32).view(single)
+    nearest = buffer[seen]
+    depth = (nearest >> 8).astype(np.int32).view(np.float32)
+    return seen, seen // (size * size) * count + (nearest & 0xFF), depth
 
 
 def _cloth_ends(parts: Quadrics, sleeve: np.ndarray, leg: np.ndarray) -> np.ndarray:
@@ -477,9 +534,7 @@ def _scenes(K: np.ndarray, boxes: np.ndarray, looks: Sequence[Appearance], size:
     return unpacked(packed)
 
 
-def _paint_occluders(
-    images: np.ndarray, occluders: np.ndarray, boxes: np.ndarray, looks: Sequence[Appearance]
-) -> None:
+def _paint_occluders(images: np.ndarray, occluders: np.ndarray, boxes: np.ndarray, looks: Sequence[Appearance]) -> None:
     """Draw textured rectangles (B, M, 4) image px over the images, in place; a texture moves with its rectangle."""
     size = images.shape[1]
     corners = image_to_crop(occluders.reshape(len(boxes), -1, 2), boxes, size).reshape(occluders.shape)
@@ -545,14 +600,175 @@ def render_crops(
     images = np.empty((len(joints), size, size, 3), np.uint8)
     for begin in range(0, len(joints), CHUNK):
         part = slice(begin, begin + CHUNK)
-        looks = appearances[part]
-        chunk = _scenes(K[part], boxes[part], looks, size)
-        chunk = np.ascontiguousarray(chunk)
+        looks, canvas = appearances[part], images[part]
+        canvas[:] = _scenes(K[part], boxes[part], looks, size)
         parts = body(joints[part], np.array([a.girths for a in looks]))
         grid = Grid.of(K[part], boxes[part], size)
         found = surface(parts, grid)
-        chunk.reshape(-1, 3)[found[0]] = _shade(parts, grid, looks, *found)
+        canvas.reshape(-1, 3)[found[0]] = _shade(parts, grid, looks, *found)
         if occluders is not None:
-            _paint_occluders(chunk, np.asarray(occluders[part], np.float64), boxes[part], looks)
-        images[part] = _expose(chunk, looks, frames[part])
+            _paint_occluders(canvas, np.asarray(occluders[part], np.float64), boxes[part], looks)
+        canvas[:] = _expose(canvas, looks, frames[part])
     return images
+
+
+def pinhole_joints(joints: np.ndarray, joints2d: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """Joints (F, 17, 3), m, moved at their depth so that K alone, without distortion, projects them to joints2d."""
+    depth = joints[..., 2:]
+    focal, centre = K[[0, 1], [0, 1]], K[:2, 2]
+    return np.concatenate([(joints2d - centre) / focal * depth, depth], axis=-1)
+
+
+def view_frames(clip: Clip, view_name: str, boxes: np.ndarray, frames: np.ndarray, size: int, split: str) -> np.ndarray:
+    """Render frames (n,) of a view into crops: RGB (n, size, size, 3) uint8.
+
+    boxes (F, 3) px of the whole clip. Body, clothes and scene come from the view's seed and stay the same in all its
+    frames; the view's occluders are in front.
+    """
+    view = clip.views[view_name]
+    K = clip.cameras[view.camera].K
+    return render_crops(
+        pinhole_joints(clip.camera_joints(view_name)[frames], view.joints2d[frames], K),
+        K,
+        boxes[frames],
+        [sample_appearance(view.seed, split)] * len(frames),
+        frames,
+        size,
+        None if view.occluders is None else view.occluders[frames],
+    )
+
+
+# --- the stage: labelled images for the 2D estimator ----------------------------------------------------------------
+
+PARAMS = {
+    "selections": list,
+    "images": int,
+    "size": int,
+    "map_size": int,
+    "margin": float,
+    "crop_jitter": dict,
+    "training_occluders": float,
+    "split": str,
+    "seed": int,
+}
+"""The stage's parameters: which views, how many images, their and the labels' resolution, the person's box (see
+`jittered`), the share of images with occluders, and which looks."""
+
+BLOCK = 256  # images rendered and written at once
+SCENES = 256  # different backgrounds in a file, as many as are kept in memory
+
+
+def training_occluders(boxes: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Random rectangles (N, 2, 4) px over the boxes (N, 3), NaN where absent: this share of boxes gets one or two.
+
+    Sides are 0.1 to 0.45 of the box, centres anywhere in it.
+    """
+    shape = (len(boxes), 2, 2)
+    side = boxes[:, None, 2:]
+    centre = boxes[:, None, :2] + side * rng.uniform(-0.5, 0.5, shape)
+    half = side * rng.uniform(0.1, 0.45, shape) / 2
+    rectangles = np.concatenate([centre - half, centre + half], axis=-1)
+    count = (rng.random(len(boxes)) < share) * rng.integers(1, 3, len(boxes))
+    rectangles[np.arange(2) >= count[:, None]] = np.nan
+    return rectangles
+
+
+def jittered(boxes: np.ndarray, options: dict[str, Any], rng: np.random.Generator) -> np.ndarray:
+    """Boxes (N, 3) scaled by up to 1 +- scale and shifted by up to shift sides each way."""
+    draws = rng.uniform(-1, 1, boxes.shape)
+    centre = boxes[:, :2] + options["shift"] * boxes[:, 2:] * draws[:, :2]
+    return np.concatenate([centre, boxes[:, 2:] * (1 + options["scale"] * draws[:, 2:])], axis=1)
+
+
+def draw_frames(stores: dict[str, Path], params: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Draw views with equal odds, and in each a frame: what is known of N frames, as arrays of N rows.
+
+    joints (17, 3) m camera frame, joints2d (17, 2) image px, visible (17) bool, K (3, 3), box (3) px, head_size px in
+    the image, own (M, 4) px occluders of the view itself, and source, clip, view, subject, frame.
+    """
+    keys = select(stores, params["selections"])
+    chosen = rng.integers(len(keys), size=params["images"])
+    place = rng.random(params["images"])
+    rows: list[dict[str, Any]] = [{} for _ in chosen]
+    for (source, clip_id), views in groupby(np.unique(chosen), key=lambda index: keys[index][:2]):
+        with SequenceStore(stores[source]) as store:
+            clip = store.read(clip_id)
+        for index in views:
+            labels = _labelled_view(clip, keys[index], params["margin"], stores[source])
+            for image in np.flatnonzero(chosen == index):
+                frame = int(place[image] * len(clip.joints3d))
+                rows[image] = {name: values[frame] for name, values in labels.items()}
+                rows[image] |= keys[index]._asdict() | {"subject": clip.subject, "frame": frame}
+    most = max(len(row["own"]) for row in rows)
+    for row in rows:
+        row["own"] = np.pad(row["own"], ((0, most - len(row["own"])), (0, 0)), constant_values=np.nan)
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def _labelled_view(clip: Clip, key: ViewKey, margin: float, path: Path) -> dict[str, np.ndarray]:
+    """What `draw_frames` tells of a view, for all F frames."""
+    view = clip.views[key.view]
+    if view.visible is None:
+        raise UserError(f"{path}: view '{key}' has no visibility; expected a labelled store; run the labelling first")
+    camera, joints = clip.cameras[view.camera], clip.camera_joints(key.view)
+    frames = len(joints)
+    return {
+        "joints": pinhole_joints(joints, view.joints2d, camera.K),
+        "joints2d": view.joints2d,
+        "visible": view.visible,
+        "K": np.broadcast_to(camera.K, (frames, 3, 3)),
+        "box": boxes_around(view.joints2d, margin),
+        "head_size": head_size(joints, camera),
+        "own": np.empty((frames, 0, 4)) if view.occluders is None else view.occluders,
+    }
+
+
+def render_images(stores: dict[str, Path], output: Path, params: dict[str, Any]) -> None:
+    """Draw, render and write labelled images (docs/rendering.md has the layout)."""
+    check_split(params["split"])
+    count, size, map_size, seed = (params[name] for name in ("images", "size", "map_size", "seed"))
+    rng = np.random.default_rng([seed, params["split"] == "test", 4])
+    drawn = draw_frames(stores, params, rng)
+    boxes = jittered(drawn["box"], params["crop_jitter"], rng)
+    occluders = np.concatenate([drawn["own"], training_occluders(boxes, params["training_occluders"], rng)], axis=1)
+    scenes = seed * SCENES + rng.integers(SCENES, size=count)
+    points = image_to_crop(drawn["joints2d"], boxes, map_size)
+    inside = ((points >= -0.5) & (points < map_size - 0.5)).all(axis=-1)
+    labels = {
+        "joints2d": points.astype(np.float32),
+        "visible": drawn["visible"] & inside & ~covered(drawn["joints2d"], occluders),
+        "head_size": (drawn["head_size"] * map_size / boxes[:, 2]).astype(np.float32),
+        "frame": drawn["frame"],
+    }
+    labels |= {name: drawn[name].astype("S") for name in ("source", "clip", "view", "subject")}
+    with stage.atomic_path(output) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update({"kind": "images", "version": 1, "split": params["split"], "map_size": map_size})
+        for name, values in labels.items():
+            file.create_dataset(name, data=values, track_times=False)
+        shape = (count, size, size, 3)
+        # One image a chunk, so that training may read any of them; noise leaves little to compress.
+        options = {"chunks": (1, *shape[1:]), "track_times": False, **hdf5plugin.Zstd(clevel=1)}
+        images = file.create_dataset("images", shape, np.uint8, **options)
+        for begin in stage.track_progress(range(0, count, BLOCK), "rendering"):
+            block = np.arange(begin, min(begin + BLOCK, count))
+            looks = [sample_appearance((seed, int(i)), params["split"], int(scenes[i])) for i in block]
+            images[block[0] : block[-1] + 1] = render_crops(
+                drawn["joints"][block], drawn["K"][block], boxes[block], looks, block, size, occluders[block]
+            )
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    store: list[str] = stage.STORE_OPTION,
+    output: Path = typer.Option(..., help="Labelled images (HDF5)."),
+    params: str = stage.PARAMS_OPTION,
+) -> None:
+    """Render labelled images of people from the selected views."""
+    render_images(stage.parse_named(store), output, stage.parse_params(params, PARAMS))
+
+
+if __name__ == "__main__":
+    stage.run(app)

@@ -14,6 +14,7 @@ from isopose.errors import UserError
 from isopose.files import atomic_path, sha256, write_text
 
 __all__ = [
+    "MLFLOW_OPTION",
     "PARAMS_OPTION",
     "STORE_OPTION",
     "atomic_path",
@@ -29,11 +30,11 @@ __all__ = [
 
 T = TypeVar("T")
 
-PARAMS_OPTION = typer.Option(
-    ..., "--params", help="This stage's parameters as a JSON object, see params.yaml."
-)
-STORE_OPTION = typer.Option(
-    ..., "--store", help="A labelled sequence store as source=path; repeat for each source."
+PARAMS_OPTION = typer.Option(..., "--params", help="This stage's parameters as a JSON object, see params.yaml.")
+STORE_OPTION = typer.Option(..., "--store", help="A labelled sequence store as source=path; repeat for each source.")
+
+MLFLOW_OPTION = typer.Option(
+    None, "--mlflow", envvar="MLFLOW_TRACKING_URI", help="MLflow's address; none: record only."
 )
 
 
@@ -42,9 +43,7 @@ def parse_params(text: str, expected: Mapping[str, type | tuple[type, ...]]) -> 
     try:
         params = json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(
-            f"--params: not valid JSON ({error}); expected an object with {sorted(expected)}"
-        ) from error
+        raise UserError(f"--params: not valid JSON ({error}); expected an object with {sorted(expected)}") from error
     if not isinstance(params, dict):
         raise UserError(f"--params: is {type(params).__name__}; expected an object with {sorted(expected)}")
     for key in params.keys() - expected.keys():
@@ -91,9 +90,7 @@ def seed_everything(seed: int) -> None:
 def track_progress(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
     """Iterate with a progress bar that shows the time left; quiet updates when written to a log file."""
     interval = 0.5 if sys.stderr.isatty() else 10.0
-    return tqdm(
-        items, desc=description, total=total, mininterval=interval, dynamic_ncols=True, file=sys.stderr
-    )
+    return tqdm(items, desc=description, total=total, mininterval=interval, dynamic_ncols=True, file=sys.stderr)
 
 
 def run(app: typer.Typer) -> None:

@@ -192,7 +192,7 @@ app = typer.Typer(add_completion=False, help="MLflow's database and the runs in 
 
 @app.command()
 def init(
-    uri: str = typer.Option(..., help="Tracking address, such as sqlite:///mlflow.db."),
+    uri: str = typer.Option(..., envvar="MLFLOW_TRACKING_URI", help="Address, such as sqlite:///mlflow.db."),
     experiment: list[str] = typer.Option(..., help="Experiment to create; repeat for each."),
     marker: Path = typer.Option(..., help="File written when the database is ready."),
 ) -> None:

@@ -92,7 +92,7 @@ def variant_options(variant):
 
 def is_adversarial(variant):
     """Whether a variant trains a discriminator."""
-    return variant_options(variant)["discriminator"] != "none"
+    return variant_options(variant)["discriminator"] is not None
 
 
 def variants(evaluation):

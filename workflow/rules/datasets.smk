@@ -7,7 +7,9 @@ rule preprocess:
     output:
         f"{RESULTS}/sequences/{{source}}.h5",
     params:
-        options=lambda w: options(config["sources"][w.source], seed=SEED),
+        options=lambda w: options(
+            config["sources"][w.source], camera=config["camera"], occluder=config["occluder"], seed=SEED
+        ),
     log:
         f"{LOGS}/preprocess/{{source}}.log",
     benchmark:

@@ -5,7 +5,7 @@ PLAIN = [variant for variant in config["variants"] if not is_adversarial(variant
 
 
 def uses_2d_data(variant):
-    return variant_options(variant)["losses"]["projection"] > 0
+    return variant_options(variant)["weights"]["projection"] > 0
 
 
 def training_roles(variant):
@@ -66,6 +66,7 @@ use rule train_lifter as train_adversarial_lifter with:
 
 rule lift:
     input:
+        stores=lambda w: labelled(w.evaluation, w.role),
         detections=f"{RESULTS}/{{evaluation}}/detections/{{role}}.h5",
         lifter=lambda w: (
             f"{RESULTS}/{owner(w.evaluation)}/lifters/{w.variant}/seed{w.seed}/lifter.safetensors"
@@ -75,6 +76,7 @@ rule lift:
         f"{RESULTS}/{{evaluation}}/poses/{{role}}/{{variant}}/seed{{seed}}.h5",
     params:
         options=options(config["lifting"]),
+        stores=lambda w, input: store_options(input.stores),
     log:
         f"{LOGS}/{{evaluation}}/lift/{{role}}/{{variant}}/seed{{seed}}.log",
     benchmark:
@@ -86,5 +88,5 @@ rule lift:
     conda:
         "../../environment.yml"
     shell:
-        "python -m isopose.lifting --detections {input.detections} --lifter {input.lifter} --output {output}"
+        "python -m isopose.lifting {params.stores} --detections {input.detections} --lifter {input.lifter} --output {output}"
         " --params {params.options:q} > {log} 2>&1"

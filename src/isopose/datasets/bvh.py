@@ -5,9 +5,12 @@ those of a lone child of the root (a floor joint above the hips) are folded into
 joint's offset.
 """
 
-import multiprocessing
+import json
+import os
 import re
 import resource
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,37 +77,55 @@ def read(path: Path, keep: Sequence[str] | None = None) -> Motion:
     nodes = [node for node in bvh.nodes if not node.is_end_site()]
     names = [node.name for node in nodes]
     parents = [names.index(node.parent.name) if node.parent else -1 for node in nodes]
+    order = _needed(names, parents, names if keep is None else keep)
     # a BVH joint's first channel is the outermost rotation: scipy's intrinsic (upper-case) order
-    quaternions = np.stack(
-        [
-            Rotation.from_euler("".join(node.rot_channels), bvh.joint_angles[:, joint]).as_quat()
-            for joint, node in enumerate(nodes)
-        ],
-        axis=1,
+    rotations = [Rotation.from_euler("".join(nodes[j].rot_channels), bvh.joint_angles[:, j]) for j in order]
+    motion = Motion(
+        names=tuple(names[j] for j in order),
+        parents=tuple(order.index(parents[j]) if parents[j] >= 0 else -1 for j in order),
+        offsets=np.array([nodes[j].offset for j in order]),
+        quaternions=np.stack([rotation.as_quat() for rotation in rotations], axis=1),
+        root=np.array(bvh.root_pos),
     )
-    offsets = np.array([node.offset for node in nodes])
-    if not (np.isfinite(quaternions).all() and np.isfinite(bvh.root_pos).all() and np.isfinite(offsets).all()):
+    if not all(np.isfinite(array).all() for array in (motion.offsets, motion.quaternions, motion.root)):
         raise ValueError("holds values that are not finite")
-    motion = Motion(tuple(names), tuple(parents), offsets, quaternions, np.array(bvh.root_pos))
-    motion = _fold_root(motion, positions)
-    return motion if keep is None else _prune(motion, keep)
+    return _fold_root(motion, {name: path for name, path in positions.items() if name in motion.names})
+
+
+def _needed(names: Sequence[str], parents: Sequence[int], keep: Sequence[str]) -> list[int]:
+    """The joints to keep and those that lead to them, in order."""
+    missing = sorted(set(keep) - set(names))
+    if missing:
+        raise ValueError(f"lacks the joints {missing}")
+    needed = {names.index(name) for name in keep}
+    for joint in reversed(range(len(names))):
+        if joint in needed and parents[joint] >= 0:
+            needed.add(parents[joint])
+    return sorted(needed)
 
 
 def read_many(
     paths: Sequence[Path], keep: Sequence[str] | None = None, seconds: float = SECONDS_PER_FILE
 ) -> Iterator[Motion]:
     """Read files one after another in a worker process with limits on memory and on the time of each file."""
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    worker = context.Process(target=_work, args=(sender, [str(path) for path in paths], keep), daemon=True)
-    worker.start()
-    sender.close()
+    read_end, write_end = os.pipe()
+    receiver = Connection(read_end, writable=False)
+    worker = subprocess.Popen(
+        [sys.executable, "-c", f"from isopose.datasets.bvh import work; work({write_end})"],
+        stdin=subprocess.PIPE,
+        pass_fds=[write_end],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        text=True,
+    )
+    os.close(write_end)
     try:
+        worker.stdin.write(json.dumps([[str(path) for path in paths], keep]))
+        worker.stdin.close()
         for path in paths:
             yield _receive(receiver, path, seconds)
     finally:
         worker.kill()
-        worker.join()
+        worker.wait()
         receiver.close()
 
 
@@ -121,15 +142,20 @@ def _receive(receiver: Connection, path: Path, seconds: float) -> Motion:
     return motion
 
 
-def _work(sender: Connection, paths: list[str], keep: Sequence[str] | None) -> None:
+def work(descriptor: int) -> None:
+    """The worker of :func:`read_many`: read the files that stdin lists, send each motion or what is wrong with it."""
     import pybvh  # noqa: F401 - before the limit, which its libraries' address space counts against
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
-    for path in paths:
-        try:
-            sender.send(read(Path(path), keep))
-        except Exception as error:  # whatever a foreign file provokes is the file's fault, and goes back as a line
-            sender.send(" ".join(str(error).split()) or type(error).__name__)
+    paths, keep = json.load(sys.stdin)
+    with Connection(descriptor, readable=False) as sender:
+        for path in paths:
+            try:
+                sender.send(read(Path(path), keep))
+            except BrokenPipeError:
+                return
+            except Exception as error:  # whatever a foreign file provokes is the file's fault, and goes back as a line
+                sender.send(" ".join(str(error).split()) or type(error).__name__)
 
 
 def _cut_inner_positions(text: str) -> tuple[str, Mapping[str, np.ndarray]]:
@@ -138,25 +164,21 @@ def _cut_inner_positions(text: str) -> tuple[str, Mapping[str, np.ndarray]]:
     if not separator:
         raise ValueError("has no MOTION section")
     columns: dict[str, list[int]] = {}
-    dropped: list[int] = []
-    joint, column, lines = "", 0, []
+    joint, column, lines, inner = "", 0, [], False
     for line in header.splitlines():
         words = line.split()
         if words[:1] in (["ROOT"], ["JOINT"]):
-            joint = words[1]
+            joint, inner = words[1], words[0] == "JOINT"
         if words[:1] == ["CHANNELS"]:
             channels = words[2:]
             places = {name: column + index for index, name in enumerate(channels) if name.endswith("position")}
             column += len(channels)
-            if places and "ROOT" not in columns:
-                columns["ROOT"] = []
-            elif places:
+            if places and inner:
                 columns[joint] = [places[axis + "position"] for axis in "XYZ"]
-                dropped += places.values()
                 kept = [name for name in channels if name not in places]
                 line = f"CHANNELS {len(kept)} {' '.join(kept)}"
         lines.append(line)
-    if not dropped:
+    if not columns:
         return text, {}
     start = re.search(r"Frame Time:[^\n]*\n", body)
     if start is None:
@@ -165,9 +187,9 @@ def _cut_inner_positions(text: str) -> tuple[str, Mapping[str, np.ndarray]]:
     if any(len(row) != column for row in rows):
         raise ValueError(f"has a motion line without the {column} values that its hierarchy declares")
     table = np.array(rows)
-    kept_columns = np.setdiff1d(np.arange(column), dropped)
+    kept_columns = np.setdiff1d(np.arange(column), sum(columns.values(), []))
     motion = "\n".join(" ".join(row) for row in table[:, kept_columns])
-    positions = {name: table[:, places].astype(float) for name, places in columns.items() if places}
+    positions = {name: table[:, places].astype(float) for name, places in columns.items()}
     return "\n".join(lines) + "\nMOTION" + body[: start.end()] + motion + "\n", positions
 
 
@@ -187,24 +209,6 @@ def _fold_root(motion: Motion, positions: Mapping[str, np.ndarray]) -> Motion:
     if moving:
         raise ValueError(f"joints {sorted(moving)} move against their parents, which a body's bones do not")
     return motion
-
-
-def _prune(motion: Motion, keep: Sequence[str]) -> Motion:
-    missing = sorted(set(keep) - set(motion.names))
-    if missing:
-        raise ValueError(f"lacks the joints {missing}")
-    needed = {motion.names.index(name) for name in keep}
-    for joint in reversed(range(len(motion.names))):
-        if joint in needed and motion.parents[joint] >= 0:
-            needed.add(motion.parents[joint])
-    order = sorted(needed)
-    return Motion(
-        tuple(motion.names[joint] for joint in order),
-        tuple(order.index(motion.parents[joint]) if motion.parents[joint] >= 0 else -1 for joint in order),
-        motion.offsets[order],
-        motion.quaternions[:, order],
-        motion.root,
-    )
 
 
 def to_skeleton(motion: Motion, table: Mapping[str, JointRule]) -> np.ndarray:

@@ -102,15 +102,11 @@ class _Store:
         try:
             file = h5py.File(self.path, "r")
         except OSError as error:
-            raise UserError(
-                f"{self.path}: cannot be read ({error}); {expected}; delete it and run again"
-            ) from error
+            raise UserError(f"{self.path}: cannot be read ({error}); {expected}; delete it and run again") from error
         found = (file.attrs.get("kind"), file.attrs.get("version"))
         if found != (self.kind, VERSION):
             file.close()
-            raise UserError(
-                f"{self.path}: is {found[0]}, version {found[1]}; {expected}; delete it and run again"
-            )
+            raise UserError(f"{self.path}: is {found[0]}, version {found[1]}; {expected}; delete it and run again")
         return file
 
     @classmethod
@@ -139,7 +135,7 @@ class _Store:
 
 def _put(group: h5py.Group, name: str, array: np.ndarray) -> None:
     array = np.asarray(array)
-    options = _COMPRESSION | {"shuffle": True} if array.nbytes > 1024 else {}
+    options = {"compression": _COMPRESSION, "shuffle": True} if array.nbytes > 1024 else {}
     group.create_dataset(name, data=array, track_times=False, **options)
 
 
@@ -155,9 +151,7 @@ class SequenceStore(_Store):
     def write(self, clip: Clip) -> None:
         """Add a clip."""
         group = self._file.create_group(clip.id)
-        group.attrs.update(
-            {"subject": clip.subject, "action": clip.action, "fps": clip.fps, "source": clip.source}
-        )
+        group.attrs.update({"subject": clip.subject, "action": clip.action, "fps": clip.fps, "source": clip.source})
         group.create_group("attributes").attrs.update(clip.attributes)
         _put(group, "joints3d", clip.joints3d.astype(np.float32))
         _put(group, "joint_valid", clip.joint_valid.astype(bool))
@@ -253,9 +247,7 @@ class _ViewStore(_Store):
 
     def _group(self, key: ViewKey) -> h5py.Group:
         if str(key) not in self._file:
-            raise UserError(
-                f"{self.path}: has no view '{key}'; it was made from other data; delete it and run again"
-            )
+            raise UserError(f"{self.path}: has no view '{key}'; it was made from other data; delete it and run again")
         return self._file[str(key)]
 
 

@@ -111,8 +111,7 @@ def reliability(probability: np.ndarray, correct: np.ndarray, bins: int) -> dict
         "lower": edges[:-1],
         "count": count,
         "probability": np.bincount(index, weights=probability, minlength=bins) / divisor,
-        "accuracy": np.bincount(index, weights=np.ravel(correct).astype(np.float64), minlength=bins)
-        / divisor,
+        "accuracy": np.bincount(index, weights=np.ravel(correct).astype(np.float64), minlength=bins) / divisor,
     }
 
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from isopose.evaluation.metrics import mpjpe
 from isopose.iso.projection import weak_perspective
 from isopose.iso.weights import Weighting
+from isopose.training.losses import generator_loss
 
 Discriminator = Callable[[Tensor], Tensor]
-"""Poses `(N, T, 17, 3)`, m, root-relative -> logits `(N, ...)`, high for real motion."""
+"""Poses `(N, T, 17, 3)`, m, root-relative -> logits `(N, T)` or `(N,)`, high for real motion."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ def optimise(
     adversarial: float = 0.1,
     adversarial_every: int = 1,
     discriminator: Discriminator | None = None,
+    objective: str = "non_saturating",
     segment_frames: int = 64,
     detach_weights: bool = False,
     projection: Callable = weak_perspective,
@@ -67,6 +68,7 @@ def optimise(
         adversarial: lambda_1.
         adversarial_every: evaluate the discriminator's gradient in every n-th iteration and keep it in between.
         discriminator: no adversarial term without it.
+        objective: of the GAN that trained the discriminator, see `isopose.training.losses.generator_loss`.
         segment_frames: length T of the clips the discriminator sees.
         detach_weights: treat the weights as constants of each iteration instead of differentiating through them.
         projection: how poses are projected, see `isopose.iso.projection`.
@@ -81,34 +83,35 @@ def optimise(
 
     project, scale = projection(initial, keypoints, confidence)
     step_scale = _step_scale(scale, lengths)
-    segments = Segments.cut(lengths, segment_frames, initial) if discriminator and adversarial else None
+    segments = Segments.cut(lengths, segment_frames, initial.device) if discriminator and adversarial else None
     skeleton = _coordinates_first(initial).requires_grad_(True)
     keypoints = _coordinates_first(keypoints)
-    optimiser = torch.optim.Adam([skeleton], lr=learning_rate, foreach=False)
-    adversarial_loss, adversarial_gradient = torch.zeros(()).to(initial), 0.0
+    optimiser = torch.optim.Adam([skeleton], lr=learning_rate, fused=True)
+    adversarial_loss, adversarial_gradient = initial.new_zeros(()), initial.new_zeros(())
     trace = []
     for iteration in range(iterations + 1):
         distance = _distance(project(skeleton), keypoints)
         weight = weighting(distance.detach() if detach_weights else distance, confidence)
         reprojection_loss = (weight * distance**2).sum()  # Eq. 8
-        smoothness_loss = smoothness_term(skeleton, step_scale)
-        loss = reprojection_loss + smoothness * smoothness_loss
-        (gradient,) = torch.autograd.grad(loss, skeleton)
+        (gradient,) = torch.autograd.grad(reprojection_loss, skeleton)
+        smoothness_loss, smoothness_gradient = smoothness_term(skeleton.detach(), step_scale)
         if segments is not None and iteration % adversarial_every == 0:
-            adversarial_loss = segments.generator_loss(discriminator, skeleton)
+            adversarial_loss = segments.generator_loss(discriminator, skeleton, objective)
             (adversarial_gradient,) = torch.autograd.grad(adversarial_loss, skeleton)
         trace.append(
             {
-                "total": loss.detach() + adversarial * adversarial_loss.detach(),
+                "total": reprojection_loss.detach()
+                + smoothness * smoothness_loss
+                + adversarial * adversarial_loss.detach(),
                 "reprojection": reprojection_loss.detach(),
-                "smoothness": smoothness_loss.detach(),
+                "smoothness": smoothness_loss,
                 "adversarial": adversarial_loss.detach(),
                 "pixels": distance.detach().mean(-1).sum(),
             }
             | ({} if reference is None else {"mpjpe": mpjpe(skeleton.detach(), reference).sum()})
         )
         if iteration < iterations:
-            gradient = gradient + adversarial * adversarial_gradient
+            gradient.add_(smoothness_gradient, alpha=smoothness).add_(adversarial_gradient, alpha=adversarial)
             gradient[:, 0] = 0
             skeleton.grad = gradient
             optimiser.step()
@@ -118,9 +121,18 @@ def optimise(
     return Result(result.numpy() if isinstance(pose, np.ndarray) else result, averages)
 
 
-def smoothness_term(pose: Tensor, step_scale: Tensor) -> Tensor:
-    """Third term of Eq. 10, squared heatmap pixels; pose `(F, 17, 3)`, step_scale `(F - 1, 1, 1)` pixels a metre."""
-    return ((pose[1:] - pose[:-1]) * step_scale).square().sum()
+def smoothness_term(pose: Tensor, step_scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Third term of Eq. 10, squared heatmap pixels, and its gradient `(F, 17, 3)`.
+
+    pose `(F, 17, 3)`, step_scale `(F - 1, 1, 1)` in pixels a metre. The gradient is written out because autograd
+    would copy all poses four times for the two slices.
+    """
+    step = (pose[1:] - pose[:-1]) * step_scale
+    pull = 2 * step_scale * step
+    gradient = torch.zeros_like(pose)
+    gradient[1:] = pull
+    gradient[:-1] -= pull
+    return (step * step).sum(), gradient
 
 
 def _coordinates_first(points: Tensor) -> Tensor:
@@ -130,7 +142,8 @@ def _coordinates_first(points: Tensor) -> Tensor:
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:
     """Euclidean distance; the small constant keeps the gradient finite where the points coincide."""
-    return ((a - b).square().sum(-1) + 1e-12).sqrt()
+    gap = a - b
+    return ((gap * gap).sum(-1) + 1e-12).sqrt()
 
 
 def _step_scale(scale: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -148,24 +161,25 @@ def _step_scale(scale: Tensor, lengths: Sequence[int]) -> Tensor:
 class Segments:
     """Clips cut into pieces of T frames for the discriminator: the last piece overlaps, short clips repeat their end.
 
-    index `(N, T)`: frames of each piece; own `(N,)`: how many frames each piece adds to those before it.
+    index `(N, T)`: frames of each piece; own `(N, T)`: whether no piece before has the frame, so each counts once.
     """
 
     index: Tensor
     own: Tensor
 
     @classmethod
-    def cut(cls, lengths: Sequence[int], frames: int, like: Tensor) -> "Segments":
+    def cut(cls, lengths: Sequence[int], frames: int, device: torch.device) -> "Segments":
         """Cut clips of these lengths into pieces of `frames` frames."""
         index, own = [], []
         for first, length in zip(np.cumsum([0, *lengths[:-1]]), lengths, strict=True):
             for start in range(0, length, frames):
                 piece = max(min(start, length - frames), 0) + np.arange(frames)
                 index.append(first + np.minimum(piece, length - 1))
-                own.append(min(frames, length - start))
-        return cls(torch.as_tensor(np.stack(index)).to(like.device), torch.tensor(own).to(like))
+                own.append((piece >= start) & (piece < length))
+        return cls(*(torch.as_tensor(np.stack(rows)).to(device) for rows in (index, own)))
 
-    def generator_loss(self, discriminator: Discriminator, pose: Tensor) -> Tensor:
-        """L_gen of Eq. 10, non-saturating, summed over frames."""
+    def generator_loss(self, discriminator: Discriminator, pose: Tensor, objective: str) -> Tensor:
+        """L_gen of Eq. 10, summed over frames."""
         logits = discriminator(pose[self.index])
-        return (self.own * F.softplus(-logits).flatten(1).mean(1)).sum()
+        logits = logits.reshape(len(self.index), -1).expand(self.own.shape)[self.own]
+        return generator_loss(logits, objective) * len(logits)

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from isopose.errors import UserError
-from isopose.models.tcn import pad_clip
+from isopose.models.tcn import pad_clip, pose_head
 from isopose.skeleton import NUM_JOINTS
 
 _KERNEL = 3
@@ -37,7 +37,7 @@ class DilatedTCN(nn.Module):
             )
             for dilation in self.dilations[1:]
         )
-        self.head = nn.Conv1d(width, NUM_JOINTS * 3, 1)
+        self.head = pose_head(width)
 
     @property
     def reach(self) -> int:

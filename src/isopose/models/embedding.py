@@ -47,7 +47,9 @@ class Observations:
         maps = self.maps and replace(
             self.maps, **{k: getattr(self.maps, k).to(device) for k in ("map_index", "pixel", "value")}
         )
-        return Observations(self.coordinates.to(device), self.confidence.to(device), self.box.to(device), maps)
+        return Observations(
+            self.coordinates.to(device), self.confidence.to(device), self.box.to(device), maps
+        )
 
 
 class CoordinateEmbedding(nn.Module):
@@ -104,7 +106,9 @@ class ConvEmbedding(nn.Module):
     def __init__(self, width: int, map_size: int, channels: int = 64) -> None:
         super().__init__()
         if map_size % PATCH:
-            raise UserError(f"embedding 'conv': map size {map_size} is not a multiple of {PATCH}; use another kind")
+            raise UserError(
+                f"embedding 'conv': map size {map_size} is not a multiple of {PATCH}; use another kind"
+            )
         self.width = width
         self.grid = map_size // PATCH
         self.channels = channels
@@ -124,26 +128,27 @@ class ConvEmbedding(nn.Module):
     def forward(self, observations: Observations) -> Tensor:
         """Observations of (B, T) frames to (B, T, width)."""
         batch, frames = observations.confidence.shape[:2]
-        features = F.relu(self._first_layer(observations.maps, batch * frames))
+        features, side = self._first_layer(observations.maps, batch * frames), self.grid
         for layer in self.halvings:
-            side = int((features.shape[1]) ** 0.5) // 2
+            side //= 2
             quads = features.view(-1, side, 2, side, 2, self.channels).transpose(2, 3)
             features = F.relu(layer(quads.reshape(-1, side * side, 4 * self.channels)))
         return self.output(features.flatten(1)).view(batch, frames, self.width)
 
     def _first_layer(self, maps: MapEntries, frames: int) -> Tensor:
-        """The patch convolution, (frames, grid^2, channels), from the non-zero pixels."""
-        cells = self.grid**2
-        cell = (maps.map_index // NUM_JOINTS) * cells + self._cell[maps.pixel]
+        """The patch convolution and its ReLU, (frames, grid^2, channels), from the non-zero pixels."""
+        cells, joint_inputs = self.grid**2, PATCH**2
+        inputs = NUM_JOINTS * joint_inputs
+        every_map = torch.arange(frames * NUM_JOINTS, device=maps.pixel.device)
+        cell = (every_map // NUM_JOINTS * cells)[maps.map_index] + self._cell[maps.pixel]
         occupied = torch.zeros(frames * cells, dtype=torch.bool, device=cell.device)
         occupied[cell] = True
-        compact = torch.cumsum(occupied, 0) - 1
-        row_length = NUM_JOINTS * PATCH**2
-        target = compact[cell] * row_length + (maps.map_index % NUM_JOINTS) * PATCH**2 + self._inside[maps.pixel]
+        rows = torch.cumsum(occupied, 0) - 1
+        place = (every_map % NUM_JOINTS * joint_inputs)[maps.map_index] + self._inside[maps.pixel]
         where = occupied.nonzero()[:, 0]
-        patches = maps.value.new_zeros(len(where) * row_length)
-        patches[target] = maps.value
-        features = self.patch(patches.view(-1, row_length))
+        patches = maps.value.new_zeros(len(where) * inputs)
+        patches.index_add_(0, rows[cell] * inputs + place, maps.value)
+        features = F.relu(self.patch(patches.view(-1, inputs)))
         empty = features.new_zeros(frames * cells, self.channels)
         return empty.index_copy(0, where, features).view(frames, cells, self.channels)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ class Lifter(nn.Module):
         inputs = self.embedding.width + BOX_SIZE * config["box"]
         common = {key: config[key] for key in ("width", "frames", "max_layers", "dropout")}
         if config["architecture"] == "multi_stride":
-            self.tcn: MultiStrideTCN | DilatedTCN = MultiStrideTCN(inputs, strides=config["strides"], **common)
+            self.tcn: MultiStrideTCN | DilatedTCN = MultiStrideTCN(
+                inputs, strides=config["strides"], **common
+            )
         elif config["architecture"] == "dilated":
             self.tcn = DilatedTCN(inputs, **common)
         else:
@@ -66,7 +69,9 @@ class Lifter(nn.Module):
     def save(self, path: Path) -> None:
         """Write weights and configuration to a safetensors file."""
         with atomic_path(path) as temporary:
-            save_file(self.state_dict(), temporary, metadata={"lifter": json.dumps(self.config, sort_keys=True)})
+            save_file(
+                self.state_dict(), temporary, metadata={"lifter": json.dumps(self.config, sort_keys=True)}
+            )
 
     @classmethod
     def load(cls, path: Path) -> "Lifter":
@@ -113,14 +118,12 @@ def mirror_observations(observations: Observations) -> Observations:
     negate = observations.box.new_tensor([-1, 1])
     maps = observations.maps
     if maps is not None:
-        permutation = torch.tensor(order, device=maps.pixel.device)
-        joint = maps.map_index % NUM_JOINTS
-        column = maps.pixel % maps.size
-        maps = MapEntries(
-            maps.map_index - joint + permutation[joint],
-            maps.pixel - column + (maps.size - 1 - column),
-            maps.value,
-            maps.size,
+        mirrored_map = torch.arange(observations.confidence.numel()).view(-1, NUM_JOINTS)[:, order].flatten()
+        mirrored_pixel = torch.arange(maps.size**2).view(maps.size, maps.size).flip(1).flatten()
+        maps = replace(
+            maps,
+            map_index=mirrored_map.to(maps.pixel.device)[maps.map_index],
+            pixel=mirrored_pixel.to(maps.pixel.device)[maps.pixel],
         )
     return Observations(
         observations.coordinates[..., order, :] * negate,

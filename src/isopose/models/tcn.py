@@ -17,6 +17,14 @@ def pad_clip(x: Tensor, frames: int) -> Tensor:
     return torch.cat([first, x, last], dim=-1)
 
 
+def pose_head(width: int) -> nn.Conv1d:
+    """The last layer, features (B, width, T) to (B, 51, T); it starts at zero, so training starts at the mean pose."""
+    head = nn.Conv1d(width, NUM_JOINTS * 3, 1)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
+
+
 class ResidualBlock(nn.Module):
     """A valid dilated convolution with kernel 3 around a shortcut: (B, width, T) to (B, width, T - 2 dilation)."""
 
@@ -68,11 +76,14 @@ class MultiStrideTCN(nn.Module):
         super().__init__()
         layers = [min(max_layers, (frames - 1) // (2 * stride)) for stride in strides]
         if min(layers) < 1:
-            raise UserError(f"a stride of {max(strides)} does not fit {frames} frames; lower it or raise frames")
+            raise UserError(
+                f"a stride of {max(strides)} does not fit {frames} frames; lower it or raise frames"
+            )
         self.branches = nn.ModuleList(
-            Branch(inputs, width, stride, count, dropout) for stride, count in zip(strides, layers, strict=True)
+            Branch(inputs, width, stride, count, dropout)
+            for stride, count in zip(strides, layers, strict=True)
         )
-        self.head = nn.Conv1d(len(strides) * width, NUM_JOINTS * 3, 1)
+        self.head = pose_head(len(strides) * width)
 
     @property
     def reach(self) -> int:

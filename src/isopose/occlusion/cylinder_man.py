@@ -158,6 +158,4 @@ def _norm(a: Any) -> Any:
 
 
 def _cross(a: Any, b: Any) -> Any:
-    return _library(a).stack(
-        [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
-    )
+    return _library(a).stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])

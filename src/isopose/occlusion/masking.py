@@ -35,9 +35,7 @@ def _runs(batch: int, frames: int, count: int, longest: int, generator: torch.Ge
     return (frame >= start) & (frame < start + length)
 
 
-def continuous_point_mask(
-    shape: Shape, probability: float, longest: int, generator: torch.Generator
-) -> Tensor:
+def continuous_point_mask(shape: Shape, probability: float, longest: int, generator: torch.Generator) -> Tensor:
     """Continuous point-wise occlusion: each joint is hidden, at ``probability``, for one run of frames.
 
     The run's length is uniform in 2..min(longest, T). Keep mask (B, T, K).
@@ -47,9 +45,7 @@ def continuous_point_mask(
     return ~(chosen & _runs(batch, frames, joints, longest, generator))
 
 
-def continuous_frame_mask(
-    shape: Shape, probability: float, longest: int, generator: torch.Generator
-) -> Tensor:
+def continuous_frame_mask(shape: Shape, probability: float, longest: int, generator: torch.Generator) -> Tensor:
     """Continuous frame-wise occlusion: one run of frames is hidden whole (in every clip at probability 1, as in
     the paper); its length is uniform in 2..min(longest, T). Keep mask (B, T, K).
     """
@@ -126,14 +122,16 @@ def corrupt(observations: Observations, corruption: Corruption, map_size: int) -
 
 def _corrupt_maps(maps: MapEntries, shift: Tensor, order: Tensor, keep: Tensor) -> MapEntries:
     """Move, exchange and drop the pixels; those that leave the map are dropped too."""
-    joints = order.shape[-1]
+    moved = (shift != 0).any(-1).flatten()[maps.map_index].nonzero()[:, 0]
+    offset = shift.flatten(0, 2)[maps.map_index[moved]]
+    column = maps.pixel[moved] % maps.size + offset[:, 0]
+    row = maps.pixel[moved] // maps.size + offset[:, 1]
+    pixel = maps.pixel.index_copy(0, moved, row * maps.size + column)
     # A swap is its own inverse, so the joint a pixel goes to is the joint that it is read for.
+    joints = order.shape[-1]
     target = torch.arange(order.numel()).view(order.shape) - torch.arange(joints) + order
-    offset = shift.flatten(0, 2)[maps.map_index]
-    row = maps.pixel // maps.size + offset[:, 1]
-    column = maps.pixel % maps.size + offset[:, 0]
     index = target.flatten()[maps.map_index]
-    kept = (
-        keep.flatten()[index] & (row >= 0) & (row < maps.size) & (column >= 0) & (column < maps.size)
-    ).nonzero()[:, 0]
-    return MapEntries(index[kept], (row * maps.size + column)[kept], maps.value[kept], maps.size)
+    kept = keep.flatten()[index]
+    kept[moved] &= (row >= 0) & (row < maps.size) & (column >= 0) & (column < maps.size)
+    kept = kept.nonzero()[:, 0]
+    return MapEntries(index[kept], pixel[kept], maps.value[kept], maps.size)

@@ -1,6 +1,5 @@
 """The page of a track: one plain, self-contained HTML file around the tables and figures of a run."""
 
-import base64
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ from markupsafe import Markup
 
 from isopose import stage
 from isopose.errors import UserError
-from isopose.reporting.tables import METRICS, millimetres, read_json
+from isopose.reporting.tables import read_json
 
 
 @dataclass(frozen=True)
@@ -74,10 +73,9 @@ def table_item(path: Path, captions: Path, page: Path) -> Item:
 
 
 def figure_item(path: Path, captions: Path, page: Path) -> Item:
-    """A figure, given by its SVG and put into the page whole; the PNG lies beside it."""
+    """A figure, given by its SVG; the PNG lies beside it."""
     title, text = caption(captions / f"{path.stem}.rst")
-    encoded = base64.b64encode(path.read_bytes()).decode()
-    body = Markup(f'<img src="data:image/svg+xml;base64,{encoded}" alt="{escape(title)}">')
+    body = Markup(f'<img src="{escape(link(path, page))}" alt="{escape(title)}">')
     links = {kind: link(path.with_suffix(f".{suffix}"), page) for kind, suffix in FIGURE_FORMS.items()}
     return Item(path.stem, title, text, body, links)
 
@@ -86,17 +84,30 @@ TABLE_FORMS = {"CSV": "csv", "Markdown": "md", "LaTeX": "tex"}
 FIGURE_FORMS = {"SVG": "svg", "PNG": "png"}
 
 
+SUMMARY = {
+    "mpjpe": ("MPJPE, mm", 1),
+    "p_mpjpe": ("P-MPJPE, mm", 1),
+    "n_mpjpe": ("N-MPJPE, mm", 1),
+    "mpjve": ("Velocity error, mm/frame", 1),
+    "acceleration_error": ("Acceleration error, mm/frame²", 1),
+    "pck": ("PCK at 150 mm, %", 100),
+    "auc": ("AUC, %", 100),
+}
+"""Metrics of the summary: title, and factor for the reader."""
+
+
 def summary_rows(metrics: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """One line a set of predictions: its errors over actions and frames, mm, and how much was scored."""
+    """One line a set of predictions: each metric over actions, MPJPE over frames too, and how much was scored."""
     rows = []
     for label, values in metrics.items():
+        low, high = values["mpjpe"]["interval"]
         row = {"": label}
-        for metric, title in METRICS.items():
-            low, high = values[metric]["interval"]
-            row[f"{title}, over actions"] = millimetres(values[metric]["actions"])
-            row[f"{title}, over frames"] = millimetres(values[metric]["frames"])
-            row[f"{title}, 95 % interval"] = f"{low:.1f} to {high:.1f}"
-        rows.append(row | {"frames": f"{values['frames']:,}", "clips": f"{values['clips']:,}"})
+        for metric, (title, factor) in SUMMARY.items():
+            row[title] = f"{factor * values[metric]['actions']:.1f}"
+            if metric == "mpjpe":
+                row["95 % interval"] = f"{low:.1f} to {high:.1f}"
+                row["MPJPE over frames, mm"] = f"{values[metric]['frames']:.1f}"
+        rows.append(row | {"Frames": f"{values['frames']:,}", "Clips": f"{values['clips']:,}"})
     return rows
 
 
@@ -145,7 +156,8 @@ def main(
 ) -> None:
     """Write the page of a track from its tables, figures and scores."""
     about = stage.parse_params(
-        params, {"track": str, "synthetic": bool, "datasets": list, "seeds": list, "command": str, "machine": str}
+        params,
+        {"track": str, "synthetic": bool, "datasets": list, "seeds": list, "command": str, "machine": str},
     )
     named = {label: read_json(path) for label, path in stage.parse_named(metrics, "--metrics").items()}
     write_page(output, about, named, table, figure, captions, parameters, revision)

@@ -4,15 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import matplotlib
+from cycler import cycler
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-from cycler import cycler  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-
-from isopose import stage  # noqa: E402
-from isopose.errors import UserError  # noqa: E402
+from isopose import stage
+from isopose.errors import UserError
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, AMBER, GREY, INK = "#56B4E9", "#E69F00", "#8A8A8A", "#222222"
@@ -26,6 +24,7 @@ WIDTH = 8.0
 """Width of a figure, inches: legible when a README shows it at 800 pixels."""
 
 _SETTINGS = {
+    "axes.axisbelow": True,
     "axes.edgecolor": GREY,
     "axes.grid": True,
     "axes.labelcolor": INK,
@@ -50,26 +49,22 @@ _SETTINGS = {
 
 @contextmanager
 def figure(output: Path, note: str) -> Iterator[Figure]:
-    """Yield an empty figure; write it as SVG to ``output`` and as PNG beside it, with the note on its data below."""
+    """Yield an empty figure; write it as SVG to ``output`` and as PNG beside it, its data noted below."""
     if output.suffix != ".svg":
-        raise UserError(f"--output: is '{output}'; expected a name ending in .svg; the .png is written beside it")
-    with plt.rc_context(_SETTINGS):
-        chart = plt.figure(figsize=(WIDTH, 4.2))
-        try:
-            yield chart
-            chart.supxlabel(note, fontsize=8, color=GREY, x=0.99, ha="right")
-            for path, metadata in (
-                (output, {"Date": None, "Creator": None}),
-                (output.with_suffix(".png"), {"Software": None}),
-            ):
-                with stage.atomic_path(path) as temporary:
-                    chart.savefig(temporary, metadata=metadata)
-        finally:
-            plt.close(chart)
+        raise UserError(f"--output: is '{output}'; expected a name ending in .svg; the PNG is written beside it")
+    # Without dates and version numbers the files depend on what they show alone.
+    metadata = {output: {"Date": None, "Creator": None}, output.with_suffix(".png"): {"Software": None}}
+    with rc_context(_SETTINGS):
+        chart = Figure(figsize=(WIDTH, 4.2))
+        yield chart
+        chart.supxlabel(note, fontsize=8, color=GREY, x=0.99, ha="right")
+        for path, entries in metadata.items():
+            with stage.atomic_path(path) as temporary:
+                chart.savefig(temporary, metadata=entries)
 
 
-def label_lines(axes: plt.Axes, entries: list[tuple[float, str, str]], gap: float = 0.055) -> None:
-    """Write each line's name at its right end: entries of (y, name, colour), kept ``gap`` of the axis apart."""
+def label_lines(axes: Axes, entries: list[tuple[float, str, str]], gap: float = 0.055) -> None:
+    """Write names at the right ends of lines: entries of (y, name, colour), ``gap`` of the axis apart."""
     low, high = axes.get_ylim()
     step, placed = gap * (high - low), []
     for y, name, colour in sorted(entries):
@@ -78,5 +73,9 @@ def label_lines(axes: plt.Axes, entries: list[tuple[float, str, str]], gap: floa
     excess = max(0.0, placed[-1][0] - high) if placed else 0.0
     for y, name, colour in placed:
         axes.annotate(
-            name, (1.01, (y - excess - low) / (high - low)), xycoords="axes fraction", color=colour, va="center"
+            name,
+            (1.01, (y - excess - low) / (high - low)),
+            xycoords="axes fraction",
+            color=colour,
+            va="center",
         )

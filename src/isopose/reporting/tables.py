@@ -1,7 +1,7 @@
 """The result tables: grouped scores in; CSV with provenance, Markdown and LaTeX out.
 
 Every table is written three times, side by side: ``<name>.csv`` (all numbers, and where each comes from),
-``<name>.md`` and ``<name>.tex`` (what a reader sees). Errors are millimetres over all 17 joints, root included.
+``<name>.md`` and ``<name>.tex`` (what a reader sees). Errors are millimetres over all 17 joints.
 A run's name is its row's name, with ``/seed<k>`` behind it where the row was run with several seeds.
 """
 
@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import typer
 
 from isopose import stage
 from isopose.errors import UserError
+from isopose.evaluation import bootstrap
 from isopose.reporting import published
 
 METRICS = {"mpjpe": "MPJPE", "p_mpjpe": "P-MPJPE"}
@@ -31,7 +33,7 @@ JOINT_BINS = {"0": (0, 0), "1-2": (1, 2), "3-5": (3, 5), "6-9": (6, 9), "10-17":
 
 SPLITS = {
     "number of occluded joints": ("occluded_joints_bin", None),
-    "length of occlusion": ("occlusion_seconds", True),
+    "length of occlusion, s": ("occlusion_seconds", True),
     "speed of motion": ("motion_speed", False),
     "subject, clean views": ("subject", False),
     "subject, occluded views": ("subject", True),
@@ -83,6 +85,17 @@ def by_row(rows: list[Row], scores: Mapping[str, Any]) -> dict[Row, dict[str, An
     return {row: dict(sorted(grouped[row.name].items())) for row in rows}
 
 
+def selected_only(named: Mapping[str, str], selection: Path | None) -> dict[str, str]:
+    """Of runs called ``iso/<weighting>`` keep the one that validation chose, under the name ``iso/selected``."""
+    if selection is None:
+        return dict(named)
+    chosen = f"iso/{read_json(selection)['selected']}"
+    if chosen not in named:
+        raise UserError(f"{selection}: chooses '{chosen}', which was not given; give the runs of every weighting")
+    kept = {run: path for run, path in named.items() if not run.startswith("iso/")}
+    return kept | {"iso/selected": named[chosen]}
+
+
 def average(scores: pd.DataFrame, over: str) -> pd.Series:
     """Mean errors, mm: over all frames, or over actions as in the paper (the mean of each action's mean)."""
     columns = [*METRICS, "frames"]
@@ -99,8 +112,20 @@ def over_seeds(runs: Mapping[str, pd.DataFrame], over: str) -> pd.DataFrame:
     return pd.DataFrame({"mean": means.mean(axis=1), "std": means.std(axis=1)}).reindex([*METRICS])
 
 
+def interval(
+    runs: Mapping[str, pd.DataFrame], metric: str, over: str, resamples: int, seed: int
+) -> tuple[float | None, float | None]:
+    """95 % interval of the mean error, mm, over all seeds, from resampling whole clips."""
+    scores = pd.concat(runs.values()) if runs else pd.DataFrame()
+    if scores.empty:
+        return None, None
+    actions = scores["action"].to_numpy() if over == "actions" else np.zeros(len(scores))
+    clips = (scores["source"] + "/" + scores["clip"]).to_numpy()
+    return bootstrap.interval(scores[metric].to_numpy(), scores["frames"].to_numpy(), clips, actions, resamples, seed)
+
+
 def millimetres(mean: float | None, std: float | None = None) -> str:
-    """A number for the reader: one decimal, the spread where there is one, a dash where there is no number."""
+    """A number for the reader: one decimal, its spread where there is one, a dash where there is none."""
     if mean is None or pd.isna(mean):
         return "–"
     return f"{mean:.1f}" if std is None or pd.isna(std) else f"{mean:.1f} ± {std:.1f}"
@@ -113,11 +138,17 @@ def provenance(runs: Mapping[str, pd.DataFrame], track: str) -> dict[str, Any]:
     return {"track": track, "dataset": "+".join(sources), "seeds": " ".join(seeds), "run": " ".join(runs)}
 
 
-def comparison(rows: list[Row], scores: Mapping[str, pd.DataFrame], over: str, table: int, track: str) -> pd.DataFrame:
-    """One line a row: errors on clean and on occluded views, mean and spread over seeds, the paper's beside them."""
+def comparison(
+    rows: list[Row], scores: Mapping[str, pd.DataFrame], table: int, options: Mapping[str, Any]
+) -> pd.DataFrame:
+    """One line a row: errors on clean and occluded views, their spread over seeds, the paper's beside.
+
+    ``low`` and ``high`` are the 95 % interval over clips; options: average, resamples, seed, track.
+    """
+    over = options["average"]
     if over not in AVERAGES:
         raise UserError(f"--params: 'average' is '{over}'; expected one of {AVERAGES}")
-    paper = published.load(table).set_index("name")
+    paper = published.load(table).set_index("method")
     lines = []
     for row, runs in by_row(rows, scores).items():
         line: dict[str, Any] = {"row": row.name, "label": row.label}
@@ -127,12 +158,16 @@ def comparison(rows: list[Row], scores: Mapping[str, pd.DataFrame], over: str, t
             for metric in METRICS:
                 line[f"{view}_{metric}"] = errors.at[metric, "mean"]
                 line[f"{view}_{metric}_std"] = errors.at[metric, "std"]
+                low, high = interval(chosen, metric, over, options["resamples"], options["seed"])
+                line[f"{view}_{metric}_low"], line[f"{view}_{metric}_high"] = low, high
         if row.published is not None and row.published not in paper.index:
             raise UserError(f"row '{row.name}': the paper's table {table} has no row '{row.published}'")
         for metric in METRICS:
             line[f"paper_{metric}"] = paper.at[row.published, metric] if row.published else None
         frames = sorted({int(s["frames"].sum()) for s in runs.values()})
-        lines.append(line | {"frames": " ".join(map(str, frames)), "average": over} | provenance(runs, track))
+        lines.append(
+            line | {"frames": " ".join(map(str, frames)), "average": over} | provenance(runs, options["track"])
+        )
     return pd.DataFrame(lines)
 
 
@@ -149,16 +184,19 @@ def comparison_view(data: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(view)
 
 
-def mark_selected(data: pd.DataFrame, validation: Mapping[str, float]) -> pd.DataFrame:
-    """Add each row's validation MPJPE, mm, and mark the row where it is least: the choice made without test data."""
-    data = data.assign(validation_mpjpe=data["row"].map(validation).astype(float))
-    data["selected"] = data["validation_mpjpe"] == data["validation_mpjpe"].min()
+def mark_selected(data: pd.DataFrame, selection: Mapping[str, Any]) -> pd.DataFrame:
+    """Add each weighting's validation MPJPE, mm, and mark the one that was chosen by it."""
+    weighting = data["row"].str.removeprefix("iso/")
+    data = data.assign(
+        validation_mpjpe=weighting.map(selection["mpjpe"]).astype(float),
+        selected=weighting == selection["selected"],
+    )
     data.loc[data["selected"], "label"] += " (chosen on validation)"
     return data
 
 
 def actions(rows: list[Row], scores: Mapping[str, pd.DataFrame], metric: str, track: str) -> pd.DataFrame:
-    """Table 7 or 8's shape: one line a row and kind of view, one column an action, then the average over actions."""
+    """Table 7 or 8's shape: one line a row and kind of view, one column an action, then the average."""
     if metric not in METRICS:
         raise UserError(f"--params: 'metric' is '{metric}'; expected one of {sorted(METRICS)}")
     names = sorted({action for s in scores.values() for action in s["action"]})
@@ -217,16 +255,70 @@ def occlusion_view(data: pd.DataFrame) -> pd.DataFrame:
     return view
 
 
+QUALITIES = {
+    "pckh": ("PCKh@0.5 of visible joints, %", 100, 1),
+    "auroc": ("AUROC, visible against invisible by confidence", 1, 3),
+    "left_right_confusion": ("Visible joints found on the other side, %", 100, 2),
+    "visible_share": ("Joints that are visible, %", 100, 1),
+    "bytes_per_frame": ("Stored bytes a frame, keypoints and maps", 1, 0),
+    "dense_fp16_ratio": ("Times smaller than dense fp16 maps", 1, 1),
+    "storage_rms_error": ("Loss of the stored maps, root mean square of 0..1", 1, 5),
+    "storage_max_error": ("Loss of the stored maps, largest of 0..1", 1, 4),
+    "frames": ("Frames", 1, 0),
+    "ece_before": ("Expected calibration error of the raw peak, %", 100, 2),
+    "ece_temperature": ("Expected calibration error, temperature, %", 100, 2),
+    "ece_platt": ("Expected calibration error, Platt, %", 100, 2),
+    "ece_isotonic": ("Expected calibration error, isotonic, %", 100, 2),
+}
+"""What is said of the 2D estimator: key, what it is, factor for the reader, decimals."""
+
+
+def estimator(
+    quality: Mapping[str, Mapping[str, float]], calibration: Mapping[str, Mapping[str, Any]], track: str
+) -> pd.DataFrame:
+    """Quality of the 2D estimator and its calibration: one line a measure and dataset, in natural units."""
+    lines = []
+    for dataset in quality | calibration:
+        values = dict(quality.get(dataset, {}))
+        if dataset in calibration:
+            fitted = calibration[dataset]
+            values |= {"ece_before": fitted["ece_before"]}
+            values |= {f"ece_{kind}": fit["ece"] for kind, fit in fitted["fits"].items()}
+        for measure, (label, *_) in QUALITIES.items():
+            if values.get(measure) is not None:
+                line = {"measure": measure, "label": label, "dataset": dataset, "value": values[measure]}
+                lines.append(line | {"track": track, "run": f"{dataset}/estimator"})
+    return pd.DataFrame(lines)
+
+
+def estimator_view(data: pd.DataFrame) -> pd.DataFrame:
+    """What a reader sees of :func:`estimator`: one line a measure, one column a dataset."""
+    wide = data.pivot(index="measure", columns="dataset", values="value")
+    wide = wide.reindex(index=[m for m in QUALITIES if m in wide.index], columns=data["dataset"].unique())
+    for measure in wide.index:
+        label, factor, decimals = QUALITIES[measure]
+        shown = [f"{factor * v:,.{decimals}f}" if pd.notna(v) else "–" for v in wide.loc[measure]]
+        wide = wide.astype(object)
+        wide.loc[measure] = shown
+    return wide.rename(index={m: QUALITIES[m][0] for m in wide.index}).reset_index(names="")
+
+
 def joints_bin(count: pd.Series) -> pd.Series:
     """Bin (a key of JOINT_BINS) of each number of occluded joints, 0..17."""
     edges = [low for low, _ in JOINT_BINS.values()] + [18]
     return pd.cut(count, edges, right=False, labels=[*JOINT_BINS]).astype(str)
 
 
-def natural(text: str) -> list[tuple[bool, float, str]]:
-    """Sort key that puts numbers inside a text in the order of their value; signs such as < before digits first."""
+def natural(text: str) -> list[tuple[int, float, str]]:
+    """Sort key of bins and subjects: named speeds from slow to fast, others by the numbers in them."""
+    if text in NAMED_BINS:
+        return [(0, NAMED_BINS.index(text), text)]
     parts = re.findall(r"\d+\.?\d*|[^\d]+", text)
-    return [(not p[0].isdigit() and p[0] not in "<", float(p) if p[0].isdigit() else 0.0, p) for p in parts]
+    return [(1, float(part), part) if part[0].isdigit() else (2 if part != "<" else 0, 0.0, part) for part in parts]
+
+
+NAMED_BINS = ("none", "slow", "medium", "fast")
+"""Bins without a number in their name, in order."""
 
 
 def data_note(track: str, synthetic: bool) -> str:
@@ -242,27 +334,45 @@ def write(output: Path, data: pd.DataFrame, view: pd.DataFrame, note: str) -> No
     align = ("left", *["right"] * (view.shape[1] - 1))
     body = view.to_markdown(index=False, disable_numparse=True, colalign=align)
     stage.write_text(output.with_suffix(".md"), f"{body}\n\n{note}\n")
-    columns = "l" + "r" * (view.shape[1] - 1)
-    escaped = re.sub(r"([&%#_$])", r"\\\1", note)
-    latex = view.to_latex(index=False, escape=True, column_format=columns, caption=escaped, label=f"tab:{output.stem}")
+    latex = view.to_latex(
+        index=False,
+        escape=True,
+        column_format="l" + "r" * (view.shape[1] - 1),
+        caption=re.sub(r"([&%#_$])", r"\\\1", note),
+        label=f"tab:{output.stem}",
+    )
+    for sign, command in LATEX_SIGNS.items():
+        latex = latex.replace(sign, command)
     stage.write_text(output.with_suffix(".tex"), latex)
 
+
+LATEX_SIGNS = {"±": r"$\pm$", "σ": r"$\sigma$", "–": "--"}
+"""Signs that LaTeX does not take as they are."""
 
 app = typer.Typer(add_completion=False, help="Write one result table as CSV, Markdown and LaTeX.")
 
 SCORES = typer.Option(..., "--scores", help="Grouped scores of a run on the test role as name=path; repeat for each.")
 OUTPUT = typer.Option(..., "--output", help="The CSV; the .md and .tex are written beside it.")
+SELECTION = typer.Option(
+    None,
+    "--selection",
+    help="Chosen weighting (JSON): of the runs iso/<weighting> only this is shown, as iso/selected.",
+)
+COMPARISON = {"track": str, "synthetic": bool, "average": str, "resamples": int, "seed": int, "rows": list}
 ROOT_NOTE = "Millimetres over 17 joints, root included"
 
 
 @app.command("ablation")
 def ablation_main(
-    scores: list[str] = SCORES, output: Path = OUTPUT, params: str = stage.PARAMS_OPTION
+    scores: list[str] = SCORES,
+    selection: Path | None = SELECTION,
+    output: Path = OUTPUT,
+    params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Table 3: the ablation, row by row."""
-    options = stage.parse_params(params, {"track": str, "synthetic": bool, "average": str, "rows": list})
-    runs = read_scores(stage.parse_named(scores, "--scores"))
-    data = comparison(parse_rows(options["rows"]), runs, options["average"], 3, options["track"])
+    options = stage.parse_params(params, COMPARISON)
+    runs = read_scores(selected_only(stage.parse_named(scores, "--scores"), selection))
+    data = comparison(parse_rows(options["rows"]), runs, 3, options)
     note = f"{ROOT_NOTE}; average over {options['average']}; ± is the standard deviation over seeds."
     write(output, data, comparison_view(data), f"{data_note(options['track'], options['synthetic'])} {note}")
 
@@ -270,24 +380,15 @@ def ablation_main(
 @app.command("iso")
 def iso_main(
     scores: list[str] = SCORES,
-    validation: list[str] = typer.Option(
-        ..., "--validation", help="metrics.json of a run on the validation role as name=path; repeat for each."
-    ),
+    selection: Path = typer.Option(..., help="The weighting that validation chose, and each one's error (JSON)."),
     output: Path = OUTPUT,
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Table 2: the weights of inference stage optimisation; the row that validation chooses is marked."""
-    options = stage.parse_params(params, {"track": str, "synthetic": bool, "average": str, "rows": list})
+    options = stage.parse_params(params, COMPARISON)
     runs = read_scores(stage.parse_named(scores, "--scores"))
-    data = comparison(parse_rows(options["rows"]), runs, options["average"], 2, options["track"])
-    metrics = {n: read_json(p) for n, p in stage.parse_named(validation, "--validation").items()}
-    by_name = by_row(parse_rows(options["rows"]), metrics)
-    errors = {
-        row.name: sum(m["mpjpe"][options["average"]] for m in found.values()) / len(found)
-        for row, found in by_name.items()
-        if found
-    }
-    data = mark_selected(data, errors)
+    data = comparison(parse_rows(options["rows"]), runs, 2, options)
+    data = mark_selected(data, read_json(selection))
     view = comparison_view(data)
     view.insert(1, "MPJPE, validation", data["validation_mpjpe"].map(millimetres))
     note = f"{ROOT_NOTE}; average over {options['average']}."
@@ -295,23 +396,53 @@ def iso_main(
 
 
 @app.command("actions")
-def actions_main(scores: list[str] = SCORES, output: Path = OUTPUT, params: str = stage.PARAMS_OPTION) -> None:
+def actions_main(
+    scores: list[str] = SCORES,
+    selection: Path | None = SELECTION,
+    output: Path = OUTPUT,
+    params: str = stage.PARAMS_OPTION,
+) -> None:
     """Tables 7 and 8's shape: one error a row and action."""
     options = stage.parse_params(params, {"track": str, "synthetic": bool, "metric": str, "rows": list})
-    runs = read_scores(stage.parse_named(scores, "--scores"))
+    runs = read_scores(selected_only(stage.parse_named(scores, "--scores"), selection))
     data = actions(parse_rows(options["rows"]), runs, options["metric"], options["track"])
     note = f"{METRICS[options['metric']]}. {ROOT_NOTE}; each action over its frames, the average over actions."
     write(output, data, actions_view(data), f"{data_note(options['track'], options['synthetic'])} {note}")
 
 
 @app.command("occlusion")
-def occlusion_main(scores: list[str] = SCORES, output: Path = OUTPUT, params: str = stage.PARAMS_OPTION) -> None:
+def occlusion_main(
+    scores: list[str] = SCORES,
+    selection: Path | None = SELECTION,
+    output: Path = OUTPUT,
+    params: str = stage.PARAMS_OPTION,
+) -> None:
     """Error by number of occluded joints, length of occlusion, speed of motion, and subject."""
     options = stage.parse_params(params, {"track": str, "synthetic": bool, "rows": list})
-    runs = read_scores(stage.parse_named(scores, "--scores"))
+    runs = read_scores(selected_only(stage.parse_named(scores, "--scores"), selection))
     data = occlusion(parse_rows(options["rows"]), runs, options["track"])
     note = f"MPJPE. {ROOT_NOTE}; average over the frames of each line; ± is the standard deviation over seeds."
     write(output, data, occlusion_view(data), f"{data_note(options['track'], options['synthetic'])} {note}")
+
+
+@app.command("estimator")
+def estimator_main(
+    quality: list[str] = typer.Option(
+        ..., "--quality", help="Scores of detections (JSON) as dataset=path; repeat for each."
+    ),
+    calibration: list[str] = typer.Option(
+        ..., "--calibration", help="Fitted calibration (JSON) as dataset=path; repeat for each."
+    ),
+    output: Path = OUTPUT,
+    params: str = stage.PARAMS_OPTION,
+) -> None:
+    """The 2D estimator: accuracy, confidence, storage, calibration."""
+    options = stage.parse_params(params, {"track": str, "synthetic": bool})
+    qualities = {n: read_json(p) for n, p in stage.parse_named(quality, "--quality").items()}
+    fits = {n: read_json(p) for n, p in stage.parse_named(calibration, "--calibration").items()}
+    data = estimator(qualities, fits, options["track"])
+    note = "Rendered people of the test role; calibration errors on the calibration role, cross-validated."
+    write(output, data, estimator_view(data), f"{data_note(options['track'], options['synthetic'])} {note}")
 
 
 @app.command("published")
@@ -320,16 +451,18 @@ def published_main(
 ) -> None:
     """The paper's own table, from the transcription."""
     data = published.load(table)
-    view = data.drop(columns=["name", "note"], errors="ignore").astype(str).rename(columns=METRICS)
+    view = data.drop(columns="note").astype(str).rename(columns={"method": ""} | METRICS)
     if "action" in data:
         value, keys = data.columns[-2], [*data.columns[:-2].drop("method")]
+        digits = 2 if value == "mean_angle_error" else 1
         wide = data.pivot(index="method", columns=keys, values=value)
         wide = wide.reindex(index=data["method"].unique(), columns=data.set_index(keys).index.unique())
         wide.columns = [" ".join(map(str, c)) if isinstance(c, tuple) else c for c in wide.columns]
-        view = wide.map(lambda v: "–" if pd.isna(v) else f"{v:g}").reset_index().rename(columns={"method": ""})
-    notes = data.loc[data["note"] != "", "note"].unique()
+        view = wide.map(lambda v: "–" if pd.isna(v) else f"{v:.{digits}f}").reset_index().rename(columns={"method": ""})
+    noted = data[data["note"] != ""].groupby("note", sort=False)[data.columns[0]].unique()
+    notes = [f"{', '.join(map(str, named))}: {note}." for note, named in noted.items()]
     text = f"Printed in the paper as table {table}: another dataset, not this project's numbers."
-    write(output, data, view, " ".join([text, *(f"Note: {n}." for n in notes)]))
+    write(output, data, view, " ".join([text, *notes]))
 
 
 def read_json(path: Path | str) -> dict[str, Any]:

@@ -60,6 +60,6 @@ def test_left_right_confusion():
 
 def test_head_size_of_a_head_at_five_metres():
     joints = np.zeros((1, 17, 3))
-    joints[0, 8:11] = [(0, 0, 5), (0, -0.1, 5), (0, -0.24, 5)]
+    joints[0, 9:11] = [(0, -0.1, 5), (0, -0.23, 5)]
     camera = Camera(np.diag([1000.0, 1000.0, 1.0]), np.eye(3), np.zeros(3))
-    np.testing.assert_allclose(keypoints.head_size(joints, camera), [0.24 * 1000 / 5])
+    np.testing.assert_allclose(keypoints.head_size(joints, camera), [1.5 * 0.13 * 1000 / 5])

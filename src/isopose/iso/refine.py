@@ -1,0 +1,155 @@
+"""Stage: inference stage optimisation of every pose of a set (paper 3.5), all clips in large batches."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import typer
+
+from isopose import stage, tracking
+from isopose.crops import image_to_crop
+from isopose.datasets.store import DetectionStore, PoseStore, SequenceStore, ViewKey
+from isopose.iso.calibration import Calibrator
+from isopose.iso.optimise import optimise
+from isopose.iso.weights import weighting
+from isopose.models.discriminator import Discriminator
+
+PARAMETERS = {
+    "weighting": dict,
+    "iterations": int,
+    "learning_rate": float,
+    "smoothness": float,
+    "adversarial": float,
+    "adversarial_every": int,
+    "objective": str,
+    "segment_frames": int,
+    "detach_weights": bool,
+    "threads": int,
+    "device": str,
+}
+"""weighting: kind and options of w_k; objective: of the GAN that trained the discriminator; the others as in
+isopose.iso.optimise."""
+
+CHUNK_FRAMES = 8192
+"""Frames optimised at once: bounds the memory (about 20 kB a frame) and does not change the result."""
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    poses: Path = typer.Option(..., help="Poses to refine."),
+    detections: Path = typer.Option(..., help="2D detections of the same views."),
+    calibration: Path = typer.Option(..., help="Calibration of the confidence (JSON)."),
+    discriminator: Path = typer.Option(..., help="Discriminator (safetensors)."),
+    store: list[str] = stage.STORE_OPTION,
+    output: Path = typer.Option(..., help="Refined poses."),
+    trace: Path = typer.Option(..., help="Loss terms and errors at every iteration (CSV)."),
+    record: Path = typer.Option(..., help="Run record (JSON)."),
+    key: str = typer.Option("iso", help="Name of the run."),
+    parent: str | None = typer.Option(None, help="Name of the run this one nests under."),
+    mlflow: str | None = typer.Option(
+        None, envvar="MLFLOW_TRACKING_URI", help="MLflow's tracking address; none: the record alone."
+    ),
+    params: str = stage.PARAMS_OPTION,
+) -> None:
+    """Refine 3D poses by their 2D detections. The stores' 3D joints serve the error in the trace alone."""
+    options = stage.parse_params(params, PARAMETERS)
+    stage.set_threads(options["threads"])
+    stores = stage.parse_named(store)
+    inputs = [poses, detections, calibration, discriminator]
+    with tracking.run(key, record, options, inputs=inputs, parent=parent, uri=mlflow) as log:
+        table = refine(poses, detections, calibration, discriminator, stores, output, options)
+        for name, values in table.items():
+            log.history(name, values)
+        log.summary({"mpjpe_before": table["mpjpe"].iloc[0], "mpjpe_after": table["mpjpe"].iloc[-1]})
+        table.index.name = "iteration"
+        stage.write_text(trace, table.to_csv(float_format="%.6g", lineterminator="\n"))
+
+
+def refine(
+    poses: Path,
+    detections: Path,
+    calibration: Path,
+    discriminator: Path,
+    stores: Mapping[str, str | Path],
+    output: Path,
+    options: dict[str, Any],
+) -> pd.DataFrame:
+    """Write the refined poses; returns the trace over all frames, one row an iteration, `mpjpe` in mm."""
+    kind = options["weighting"]["kind"]
+    settings = {
+        name: options[name] for name in PARAMETERS if name not in ("weighting", "chunk_frames", "threads", "device")
+    }
+    settings["weighting"] = weighting(**options["weighting"])
+    settings["discriminator"] = Discriminator.load(discriminator).to(options["device"])
+    calibrator = Calibrator.from_dict(json.loads(calibration.read_text(encoding="utf-8"))["calibrator"])
+    total, frames = 0.0, 0
+    with PoseStore(poses) as source, DetectionStore(detections) as found, PoseStore.create(output) as target:
+        views = _views(source, found, stores, (lambda peak: peak) if kind == "confidence" else calibrator)
+        keys = source.keys()
+        for chunk in _chunks(stage.track_progress(views, f"ISO {kind}", len(keys))):
+            pose, keypoints, confidence, reference = (
+                torch.from_numpy(np.concatenate([getattr(view, name) for view in chunk])).to(options["device"])
+                for name in ("pose", "keypoints", "confidence", "reference")
+            )
+            lengths = [len(view.pose) for view in chunk]
+            result = optimise(pose, keypoints, confidence, lengths=lengths, reference=reference, **settings)
+            for view, refined in zip(chunk, result.pose.split(lengths), strict=True):
+                target.write(view.key, refined.cpu().numpy())
+            total = total + len(pose) * pd.DataFrame(result.trace).astype(np.float64)
+            frames += len(pose)
+    return (total / frames).assign(mpjpe=lambda table: 1000 * table["mpjpe"])
+
+
+@dataclass(frozen=True)
+class _View:
+    """What ISO needs of a view: arrays of F frames, keypoints in heatmap pixels."""
+
+    key: ViewKey
+    pose: np.ndarray
+    keypoints: np.ndarray
+    confidence: np.ndarray
+    reference: np.ndarray
+
+
+def _views(
+    poses: PoseStore, detections: DetectionStore, stores: Mapping[str, str | Path], calibrator: Any
+) -> Iterator[_View]:
+    @lru_cache(maxsize=1)
+    def read_clip(source: str, clip: str) -> Any:
+        with SequenceStore(stores[source]) as sequences:
+            return sequences.read(clip)
+
+    for key in poses.keys():  # noqa: SIM118 (not a dict)
+        found = detections.read(key)
+        joints = read_clip(key.source, key.clip).camera_joints(key.view)
+        yield _View(
+            key,
+            poses.read(key),
+            image_to_crop(found.keypoints, found.boxes, found.map_size).astype(np.float32),
+            calibrator(found.confidence).astype(np.float32),
+            joints - joints[:, :1],
+        )
+
+
+def _chunks(views: Iterable[_View]) -> Iterator[list[_View]]:
+    """Whole views in lists of at most CHUNK_FRAMES frames; a longer view is a list of its own."""
+    chunk: list[_View] = []
+    for view in views:
+        if chunk and sum(len(v.pose) for v in chunk) + len(view.pose) > CHUNK_FRAMES:
+            yield chunk
+            chunk = []
+        chunk.append(view)
+    if chunk:
+        yield chunk
+
+
+if __name__ == "__main__":
+    stage.run(app)

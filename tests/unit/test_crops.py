@@ -1,0 +1,37 @@
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isopose import crops
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**31 - 1), st.sampled_from([1, 24, 64, 256]))
+def test_crop_to_image_is_the_exact_inverse(seed, size):
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(0, 1000, (5, 17, 2))
+    boxes = np.concatenate([rng.uniform(0, 1000, (5, 2)), rng.uniform(50, 800, (5, 1))], axis=1)
+    there = crops.image_to_crop(points, boxes, size)
+    np.testing.assert_allclose(crops.crop_to_image(there, boxes, size), points, atol=1e-9)
+
+
+def test_the_box_spans_the_crop_from_edge_to_edge():
+    boxes = np.array([[100.0, 50.0, 64.0]])
+    corners = np.array([[[68.0, 18.0], [132.0, 82.0], [100.0, 50.0]]])
+    np.testing.assert_allclose(crops.image_to_crop(corners, boxes, 32)[0], [[-0.5, -0.5], [31.5, 31.5], [15.5, 15.5]])
+
+
+def test_boxes_hold_every_joint_with_the_margin():
+    joints = np.random.default_rng(0).uniform(0, 500, (10, 17, 2))
+    boxes = crops.boxes_around(joints, margin=1.25)
+    inside = crops.image_to_crop(joints, boxes, 100)
+    assert inside.min() > -0.5 + 9 and inside.max() < 99.5 - 9  # 1.25 leaves a tenth of the side on each edge
+
+
+def test_smoothing_is_a_moving_average_over_frames():
+    joints = np.zeros((9, 2, 2))
+    joints[:, 1] = 10
+    joints[4] += 30
+    boxes = crops.boxes_around(joints, margin=1.0, smoothing=3)
+    np.testing.assert_allclose(boxes[:, 0], [5, 5, 5, 15, 15, 15, 5, 5, 5])
+    np.testing.assert_allclose(boxes[:, 2], 10)

@@ -1,0 +1,54 @@
+import math
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isopose import heatmaps
+from isopose.heatmaps import SparseMaps
+
+
+def test_render_is_the_gaussian_written_out():
+    maps = heatmaps.render(np.array([[3.25, 5.5]]), 12, 1.5)
+    expected = [[math.exp(-((x - 3.25) ** 2 + (y - 5.5) ** 2) / (2 * 1.5**2)) for x in range(12)] for y in range(12)]
+    np.testing.assert_allclose(maps[0], expected, rtol=1e-12)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.floats(2, 28), st.floats(2, 28))
+def test_decode_finds_the_peak_to_a_quarter_pixel(x, y):
+    point, peak = heatmaps.decode(heatmaps.render(np.array([x, y]), 32, 2.0))
+    assert np.abs(point - [x, y]).max() <= 0.2500001
+    assert peak > math.exp(-0.5 / (2 * 2.0**2)) - 1e-9
+
+
+def test_decode_does_not_shift_at_the_border():
+    maps = np.zeros((8, 8))
+    maps[0, 7], maps[1, 7], maps[0, 6] = 1.0, 0.5, 0.5
+    point, peak = heatmaps.decode(maps)
+    assert point.tolist() == [7, 0] and peak == 1
+
+
+def test_numpy_and_torch_decode_alike():
+    maps = np.random.default_rng(0).random((3, 17, 16, 16))
+    for ours, theirs in zip(heatmaps.decode(torch.tensor(maps)), heatmaps.decode(maps), strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**31 - 1), st.integers(0, 4))
+def test_sparse_maps_keep_every_pixel_above_the_threshold_within_one_step(seed, frames):
+    maps = np.random.default_rng(seed).random((frames, 3, 8, 8)) ** 8
+    dense = SparseMaps.from_dense(maps).dense()
+    kept = maps >= heatmaps.MAP_THRESHOLD
+    assert np.abs(dense - maps)[kept].max(initial=0) <= 1 / 255
+    assert not dense[~kept].any()
+
+
+def test_sparse_maps_of_chosen_frames_in_any_order():
+    maps = np.random.default_rng(1).random((5, 2, 8, 8)).astype(np.float32)
+    sparse = SparseMaps.from_dense(maps)
+    chosen = np.array([3, 0, 3])
+    np.testing.assert_array_equal(sparse.dense(chosen), sparse.dense()[chosen])
+    assert sparse.frames == 5
