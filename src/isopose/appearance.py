@@ -312,7 +312,7 @@ TEXTURES: dict[str, Callable[[Generator, int], np.ndarray]] = {
 }
 
 
-def _packed(image: np.ndarray) -> np.ndarray:
+def packed(image: np.ndarray) -> np.ndarray:
     """RGB (H, W, 3) as one uint32 a texel (H, W): a crop then costs one gather instead of three."""
     texels = np.zeros((*image.shape[:2], 4), np.uint8)
     texels[..., :3] = np.clip(image, 0, 255)
@@ -326,7 +326,7 @@ def background(seed: int, split: str) -> np.ndarray:
     families = BACKGROUNDS[split]
     image = TEXTURES[families[rng.integers(len(families))]](rng, BACKGROUND_SIZE)
     shade = 1 + rng.uniform(0, 0.35) * _smooth(rng, BACKGROUND_SIZE, 4)
-    return _packed(image * shade)
+    return packed(image * shade)
 
 
 @lru_cache(maxsize=256)
@@ -334,7 +334,7 @@ def occluder_texture(seed: tuple[int, ...], split: str) -> np.ndarray:
     """The repeating surface of an occluder: packed texels (OCCLUDER_SIZE, OCCLUDER_SIZE) uint32."""
     rng = np.random.default_rng([*seed, split == "test", 2])
     families = OCCLUDERS[split]
-    return _packed(TEXTURES[families[rng.integers(len(families))]](rng, OCCLUDER_SIZE))
+    return packed(TEXTURES[families[rng.integers(len(families))]](rng, OCCLUDER_SIZE))
 
 
 def unpacked(texels: np.ndarray) -> np.ndarray:

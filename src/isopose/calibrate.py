@@ -16,13 +16,11 @@ from isopose.errors import UserError
 from isopose.evaluation import keypoints
 from isopose.iso.calibration import KINDS, Calibrator, expected_calibration_error, reliability
 
-PARAMS = {"kind": str, "bins": int, "folds": int}
+PARAMETERS = {"kind": str, "bins": int, "folds": int}
 """The stage's parameters: the kind that later stages use, reliability bins, folds of the error."""
 
 
-def labelled(
-    stores: dict[str, Path], detections: Path
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def labelled(stores: dict[str, Path], detections: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Every detected joint of the calibration views: confidence, correct, subject, clip, each ``(N,)``.
 
     Correct means within half the head size of the true joint. Hidden joints count too: a confidence that
@@ -32,9 +30,7 @@ def labelled(
     with DetectionStore(detections) as store:
         for key in store.keys():  # noqa: SIM118 (not a dict)
             if key.source not in stores:
-                raise UserError(
-                    f"{detections}: holds views of '{key.source}'; give --store {key.source}=PATH"
-                )
+                raise UserError(f"{detections}: holds views of '{key.source}'; give --store {key.source}=PATH")
             with SequenceStore(stores[key.source]) as sequences:
                 clip = sequences.read(key.clip)
             view, found = clip.views[key.view], store.read(key)
@@ -97,10 +93,7 @@ def calibrate(
 
 def _plain(table: dict[str, np.ndarray]) -> dict[str, list[float | None]]:
     """A table for JSON, which has no NaN."""
-    return {
-        name: [None if np.isnan(value) else value for value in column.tolist()]
-        for name, column in table.items()
-    }
+    return {name: [None if np.isnan(value) else value for value in column.tolist()] for name, column in table.items()}
 
 
 app = typer.Typer(add_completion=False)
@@ -114,7 +107,7 @@ def main(
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Fit the maps from peak height to probability and measure their calibration error."""
-    options = stage.parse_params(params, PARAMS)
+    options = stage.parse_params(params, PARAMETERS)
     confidence, correct, subjects, clips = labelled(stage.parse_named(store), detections)
     groups = subjects if len(np.unique(subjects)) > 1 else clips
     result = calibrate(confidence, correct, groups, options)

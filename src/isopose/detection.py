@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import typer
 
 from isopose import heatmaps, stage
@@ -18,7 +17,7 @@ from isopose.heatmaps import SparseMaps
 from isopose.models.hrnet import HRNet, detect, load_estimator
 from isopose.rendering import view_frames
 
-PARAMS = {
+PARAMETERS = {
     "selections": list,
     "margin": float,
     "smoothing": int,
@@ -26,6 +25,7 @@ PARAMS = {
     "flip_test": bool,
     "batch": int,
     "threads": int,
+    "device": str,
 }
 """The stage's parameters: which views, the person's box, which looks to render, and how to run the
 network."""
@@ -44,9 +44,7 @@ def detect_view(
     frames = np.arange(len(boxes))
     maps = np.concatenate(
         [
-            detect(
-                model, view_frames(clip, view_name, boxes, chosen, size, params["split"]), params["flip_test"]
-            )
+            detect(model, view_frames(clip, view_name, boxes, chosen, size, params["split"]), params["flip_test"])
             for chosen in np.array_split(frames, -(-len(frames) // params["batch"]))
         ]
     )
@@ -60,7 +58,7 @@ class Quality:
 
     def __init__(self) -> None:
         self._views: list[tuple[np.ndarray, ...]] = []
-        self._squared_error, self._largest_error, self._pixels, self._dense_bytes = 0.0, 0.0, 0, 0
+        self._squared_error, self._largest_error, self._pixels = 0.0, 0.0, 0
 
     def add(self, clip: Clip, view_name: str, detections: Detections, maps: np.ndarray) -> None:
         """Take the detections of a view and the dense maps ``(F, 17, M, M)`` before storage."""
@@ -71,16 +69,11 @@ class Quality:
         self._squared_error += float(np.square(error).sum(dtype=np.float64))
         self._largest_error = max(self._largest_error, float(error.max()))
         self._pixels += maps.size
-        self._dense_bytes += 2 * maps.size
 
-    def summary(self, store: Path) -> dict[str, float]:
-        """Scores of all views; ``store`` is the finished detection file, whose size is compared with
-        dense fp16 maps."""
-        points, truth, head, visible, confidence = (
-            np.concatenate(values) for values in zip(*self._views, strict=True)
-        )
+    def summary(self, stored_bytes: int) -> dict[str, float]:
+        """Scores of all views; ``stored_bytes`` is the size of the detection file, to compare with fp16 maps."""
+        points, truth, head, visible, confidence = (np.concatenate(values) for values in zip(*self._views, strict=True))
         labelled = (points, truth, head, visible)
-        stored_bytes = store.stat().st_size
         return {
             "frames": len(points),
             "visible_share": float(visible.mean()),
@@ -88,7 +81,7 @@ class Quality:
             "auroc": keypoints.auroc(confidence, visible),
             "left_right_confusion": keypoints.left_right_confusion(*labelled),
             "bytes_per_frame": stored_bytes / len(points),
-            "dense_fp16_ratio": self._dense_bytes / stored_bytes,
+            "dense_fp16_ratio": 2 * self._pixels / stored_bytes,
             "storage_rms_error": (self._squared_error / self._pixels) ** 0.5,
             "storage_max_error": self._largest_error,
         }
@@ -104,7 +97,7 @@ def run(
     """Detect every selected view; writes the detection store and, if asked, its scores as JSON."""
     stage.set_threads(params["threads"])
     model, config = load_estimator(estimator)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = model.to(params["device"])
     scores = Quality()
     with DetectionStore.create(output) as detections:
         for key in stage.track_progress(select(stores, params["selections"]), "detection"):
@@ -115,7 +108,7 @@ def run(
             if quality:
                 scores.add(clip, key.view, found, maps)
     if quality:
-        stage.write_text(quality, json.dumps(scores.summary(output), indent=1, sort_keys=True) + "\n")
+        stage.write_text(quality, json.dumps(scores.summary(output.stat().st_size), indent=1, sort_keys=True) + "\n")
 
 
 app = typer.Typer(add_completion=False)
@@ -130,7 +123,7 @@ def main(
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Render the selected views and detect the person's joints in them."""
-    run(stage.parse_named(store), estimator, output, stage.parse_params(params, PARAMS), quality)
+    run(stage.parse_named(store), estimator, output, stage.parse_params(params, PARAMETERS), quality)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from scipy.special import expit
 
 from isopose import calibrate, heatmaps
 from isopose.camera import Camera, project
-from isopose.datasets.store import Clip, DetectionStore, Detections, SequenceStore, View, ViewKey
+from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, View, ViewKey
 from isopose.errors import UserError
 from isopose.evaluation import keypoints
 from isopose.iso.calibration import Calibrator, expected_calibration_error, peak_logit
@@ -36,9 +36,7 @@ def stores(tmp_path):
             joints = person(FRAMES, rng)
             truth = project(joints, camera)
             view = View("cam1", truth, np.ones((FRAMES, 17), bool))
-            clips.write(
-                Clip(name, joints, valid, name, "walk", 50.0, "lab", {}, {"cam1": camera}, {"cam1": view})
-            )
+            clips.write(Clip(name, joints, valid, name, "walk", 50.0, "lab", {}, {"cam1": camera}, {"cam1": view}))
             confidence = expit(rng.normal(0.5, 1.5, (FRAMES, 17)))
             correct = rng.random((FRAMES, 17)) < expit(0.5 * peak_logit(confidence) - 1)
             head = keypoints.head_size(joints, camera)[:, None, None]

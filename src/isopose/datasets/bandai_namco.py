@@ -89,7 +89,7 @@ def read_clips(request: Request) -> Iterator[Clip]:
                 joint_valid=np.ones(NUM_JOINTS, bool),
                 subject=SUBJECT,
                 action=actions[name],
-                fps=request.fps,
+                fps=float(request.fps),
                 source="bandai_namco",
                 attributes={"speed": float(speed), "style": name.split("_")[1]} | body.attributes(),
             )

@@ -98,7 +98,7 @@ class Body:
 def sample_body(subject: str, seed: int = 0) -> Body:
     """Draw a subject's body; the same subject and seed give the same body everywhere.
 
-    Dimension d is ``mean + deviation * (r z + sqrt(1 - r^2) e)`` with one z for the subject's stature and an e of its own.
+    Dimension d is ``mean + deviation * (r z + sqrt(1 - r^2) e)``: one z for the subject's stature, an e of its own.
     """
     rng = generator("body", seed, subject)
     z, *own = np.clip(rng.standard_normal(1 + len(DIMENSIONS)), -MAX_DEVIATIONS, MAX_DEVIATIONS)

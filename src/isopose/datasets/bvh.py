@@ -5,6 +5,7 @@ those of a lone child of the root (a floor joint above the hips) are folded into
 joint's offset.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -56,7 +57,7 @@ class Motion:
 
 @dataclass(frozen=True)
 class JointRule:
-    """Where one of the 17 joints sits: the mean of some joints, plus an offset in the first one's frame (file's unit)."""
+    """Where one of the 17 joints sits: the mean of some joints, and an offset in the first one's frame, file's unit."""
 
     joints: tuple[str, ...]
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -119,8 +120,9 @@ def read_many(
     )
     os.close(write_end)
     try:
-        worker.stdin.write(json.dumps([[str(path) for path in paths], keep]))
-        worker.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # a worker that is already dead is reported with its first file
+            worker.stdin.write(json.dumps([[str(path) for path in paths], keep]))
+            worker.stdin.close()
         for path in paths:
             yield _receive(receiver, path, seconds)
     finally:
@@ -163,6 +165,8 @@ def _cut_inner_positions(text: str) -> tuple[str, Mapping[str, np.ndarray]]:
     header, separator, body = text.partition("MOTION")
     if not separator:
         raise ValueError("has no MOTION section")
+    if header.count("{") != header.count("}"):
+        raise ValueError("has braces that do not match")
     columns: dict[str, list[int]] = {}
     joint, column, lines, inner = "", 0, [], False
     for line in header.splitlines():

@@ -1,10 +1,11 @@
 """CMU motion capture (cgspeed's Daz-friendly BVH conversion): its index, its joint table, its clips.
 
-The first frames of a file are a calibration pose and are dropped; the frame rate is the index's, not the header's (which
-is wrong for subject 60); files that failed the index's quality check are left out and named in the log.
+The first frames of a file are a calibration pose and are dropped; the frame rate is the index's, not the header's
+(which is wrong for subject 60); files that failed the index's quality check are left out and named in the log.
 """
 
 import csv
+import logging
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -23,6 +24,8 @@ from isopose.skeleton import NUM_JOINTS
 
 ARCHIVE = "cmu_mocap/cmu_mocap.tar.xz"
 ARCHIVE_SHA256 = "b39fa53c41eb1949d6bfaba43946a5dac068e4a8303b7aecd5d76cdac2dcbb72"
+_log = logging.getLogger(__name__)
+
 SKIPPED_FRAMES = 4
 """Frames at the start that blend from the calibration pose."""
 
@@ -84,23 +87,21 @@ def _download(row: dict[str, str], folder: Path) -> Path:
     return Path(path)
 
 
-def left_out() -> list[str]:
-    """Names of the files that failed the quality check."""
-    return [f"{row['subject']}_{row['trial']}" for row in read_index() if row["qc_ok"] != "1"]
-
-
 def read_clips(request: Request) -> Iterator[Clip]:
     """Clips of the requested subjects and actions, named ``13_18@2.0``, at ``fps`` by resampling rotations."""
     index = read_index()
     check_known(request.subjects, sorted({row["subject"] for row in index}), "subject", "cmu_mocap")
     check_known(request.actions, sorted({row["action"] for row in index}), "action", "cmu_mocap")
-    rows = [
+    asked = [
         row
         for row in index
         if (request.subjects is None or row["subject"] in request.subjects)
         and (request.actions is None or row["action"] in request.actions)
-        and row["qc_ok"] == "1"
     ]
+    rows = [row for row in asked if row["qc_ok"] == "1"]
+    left_out = [f"{row['subject']}_{row['trial']}" for row in asked if row["qc_ok"] != "1"]
+    if left_out:
+        _log.warning("cmu_mocap: left out, failed the archive's quality check: %s", ", ".join(left_out))
     motions = bvh.read_many(_locate(rows, request), bvh.needed_joints(JOINT_TABLE))
     for row, motion in zip(rows, motions, strict=True):
         body = sample_body(row["subject"])
@@ -116,7 +117,7 @@ def read_clips(request: Request) -> Iterator[Clip]:
                 joint_valid=np.ones(NUM_JOINTS, bool),
                 subject=row["subject"],
                 action=row["action"],
-                fps=request.fps,
+                fps=float(request.fps),
                 source="cmu_mocap",
                 attributes={"speed": float(speed), "description": row["description"], "source_fps": source_fps}
                 | body.attributes(),

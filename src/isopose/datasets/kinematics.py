@@ -32,7 +32,7 @@ def forward_kinematics(
 
 
 def playback_times(frames: int, fps: float, target_fps: float, speed: float = 1.0) -> np.ndarray:
-    """Source frame numbers (fractional) at which a clip is read to play at ``target_fps`` and ``speed`` times as fast."""
+    """Fractional source frame numbers (T,) at which to read a clip, to play it at another frame rate and speed."""
     step = fps * speed / target_fps
     count = int(np.floor((frames - 1) / step + 1e-9)) + 1
     return np.minimum(np.arange(count) * step, frames - 1)

@@ -108,8 +108,6 @@ def main(
         mirror = Path(os.environ[MIRROR_VARIABLE])
     clips = run(output, options, mirror, cache)
     typer.echo(f"{output}: {clips} clips of {options['reader']}")
-    if options["reader"] == "cmu_mocap":
-        typer.echo(f"left out, failed the archive's quality check: {', '.join(cmu_mocap.left_out())}")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def generator(*parts: object) -> np.random.Generator:
 
 def clip_id(name: str, speed: float) -> str:
     """Name of a clip played at a speed: ``13_18`` or ``13_18@2.0``."""
-    return name if speed == 1.0 else f"{name}@{speed}"
+    return name if speed == 1.0 else f"{name}@{float(speed)}"
 
 
 def middle(frames: int, fps: float, max_seconds: float | None) -> slice:

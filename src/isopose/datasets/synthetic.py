@@ -395,13 +395,8 @@ def _phoning(motion: _Motion) -> Pose:
         clavicle_elevation=8.0,
     ) | {"neck_bend": 10.0 * tilt, "neck_twist": -10.0 * tilt}
     start, end = motion.rng.uniform(-0.5, 1.0), motion.t[-1] + motion.rng.uniform(-1.2, 1.5)
-    call = [
-        (start - 1, {}),
-        (start, {}),
-        (start + 0.9, hold),
-        (max(end, start + 1), hold),
-        (max(end, start + 1) + 1, {}),
-    ]
+    end = max(end, start + 1)
+    call = [(start - 1, {}), (start, {}), (start + 0.9, hold), (end, hold), (end + 1, {})]
     keys, time = [(0.0, {})], 0.0
     while time < motion.t[-1]:
         gesture = _sided(
@@ -620,7 +615,7 @@ def read_clips(request: Request) -> Iterator[Clip]:
                         joint_valid=np.ones(NUM_JOINTS, bool),
                         subject=subject,
                         action=action,
-                        fps=request.fps,
+                        fps=float(request.fps),
                         source="synthetic",
                         attributes={"speed": float(speed)} | body.attributes(),
                     )

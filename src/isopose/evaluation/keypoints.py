@@ -16,8 +16,8 @@ def head_size(joints: np.ndarray, camera: Camera) -> np.ndarray:
     """Head size, image px, of camera-frame joints ``(..., 17, 3)``, m; returns ``(...)``.
 
     One and a half times the bone from the nose's height to the top of the head, about 0.2 m: what MPII's PCKh
-    measures by (0.6 times the diagonal of the head's box). It is taken in space and divided by the head's depth,
-    so a bowed head is not a small one.
+    measures by (0.6 times the diagonal of the head's box). It is taken in space and divided by the
+    head's depth, so a bowed head is not a small one.
     """
     length = _HEAD_SIZES_PER_BONE * np.linalg.norm(joints[..., _HEAD, :] - joints[..., _NECK, :], axis=-1)
     return length * np.sqrt(np.linalg.det(camera.K[:2, :2])) / joints[..., _HEAD, 2]
@@ -60,14 +60,13 @@ def left_right_confusion(
     visible: np.ndarray,
     threshold: float = 0.5,
 ) -> float:
-    """Share of visible paired joints detected on their mirror joint, in 0..1.
+    """Share of visible paired joints detected on their mirror joint instead, in 0..1.
 
-    Confused means nearer to the mirror joint than to the joint itself and within ``threshold`` head
-    sizes of the mirror joint. Arguments as in :func:`pckh`, ``J`` being the 17 joints of the skeleton.
+    Confused means within ``threshold`` head sizes of the mirror joint and not of the joint itself: from the side
+    the two coincide, and nothing is confused. Arguments as in :func:`pckh`, ``J`` being the skeleton's 17 joints.
     """
     mirror = np.asarray(MIRROR)
     paired = visible & (mirror != np.arange(len(mirror)))
-    own = np.linalg.norm(detected - truth, axis=-1)
-    other = np.linalg.norm(detected - truth[..., mirror, :], axis=-1)
-    confused = (other < own) & (other <= threshold * np.asarray(head_size)[..., None])
+    own = correct(detected, truth, head_size, threshold)
+    confused = correct(detected, truth[..., mirror, :], head_size, threshold) & ~own
     return float(confused[paired].mean()) if paired.any() else float("nan")

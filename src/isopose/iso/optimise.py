@@ -93,7 +93,7 @@ def optimise(
         distance = _distance(project(skeleton), keypoints)
         weight = weighting(distance.detach() if detach_weights else distance, confidence)
         reprojection_loss = (weight * distance**2).sum()  # Eq. 8
-        (gradient,) = torch.autograd.grad(reprojection_loss, skeleton)
+        (reprojection_gradient,) = torch.autograd.grad(reprojection_loss, skeleton)
         smoothness_loss, smoothness_gradient = smoothness_term(skeleton.detach(), step_scale)
         if segments is not None and iteration % adversarial_every == 0:
             adversarial_loss = segments.generator_loss(discriminator, skeleton, objective)
@@ -111,7 +111,9 @@ def optimise(
             | ({} if reference is None else {"mpjpe": mpjpe(skeleton.detach(), reference).sum()})
         )
         if iteration < iterations:
-            gradient.add_(smoothness_gradient, alpha=smoothness).add_(adversarial_gradient, alpha=adversarial)
+            # The fused Adam takes for granted that gradient and variable share their memory layout: this one does.
+            gradient = smoothness_gradient.mul_(smoothness).add_(reprojection_gradient)
+            gradient.add_(adversarial_gradient, alpha=adversarial)
             gradient[:, 0] = 0
             skeleton.grad = gradient
             optimiser.step()

@@ -54,9 +54,7 @@ def main(
     record: Path = typer.Option(..., help="Run record (JSON)."),
     key: str = typer.Option("iso", help="Name of the run."),
     parent: str | None = typer.Option(None, help="Name of the run this one nests under."),
-    mlflow: str | None = typer.Option(
-        None, envvar="MLFLOW_TRACKING_URI", help="MLflow's tracking address; none: the record alone."
-    ),
+    mlflow: str | None = stage.MLFLOW_OPTION,
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Refine 3D poses by their 2D detections. The stores' 3D joints serve the error in the trace alone."""

@@ -23,6 +23,9 @@ from isopose.skeleton import MIRROR
 
 _CONFIG = "estimator"
 
+DOWNSAMPLING = 4
+"""Sides of the images over sides of the heatmaps."""
+
 
 def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
     """A padded convolution without bias and its batch normalisation."""
@@ -80,9 +83,7 @@ class HighResolutionModule(nn.Module):
 
     def __init__(self, channels: Sequence[int], blocks: int, outputs: int) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(
-            nn.Sequential(*(BasicBlock(count) for _ in range(blocks))) for count in channels
-        )
+        self.branches = nn.ModuleList(nn.Sequential(*(BasicBlock(count) for _ in range(blocks))) for count in channels)
         self.fuse_layers = nn.ModuleList(
             nn.ModuleList(self._exchange(channels, source, target) for source in range(len(channels)))
             for target in range(outputs)
@@ -230,9 +231,7 @@ def load_estimator(path: Path) -> tuple[HRNet, dict[str, Any]]:
             config = json.loads(file.metadata()[_CONFIG])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: not a 2D estimator of isopose ({error}); delete it and train it again"
-        ) from error
+        raise UserError(f"{path}: not a 2D estimator of isopose ({error}); delete it and train it again") from error
     model = HRNet(**config["architecture"])
     model.load_state_dict(weights)
     return model.eval().to(memory_format=torch.channels_last), config

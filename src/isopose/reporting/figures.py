@@ -14,7 +14,7 @@ import typer
 from isopose import stage, tracking
 from isopose.errors import UserError
 from isopose.reporting import style
-from isopose.reporting.tables import SELECTION, data_note, parse_rows, read_json, selected_only
+from isopose.reporting.tables import ABOUT, SELECTION, data_note, parse_rows, read_json, selected_only
 
 
 def weights_figure(sigma: float, threshold: float, scale: float, output: Path, note: str) -> None:
@@ -172,7 +172,6 @@ app = typer.Typer(add_completion=False, help="Write one figure as SVG and PNG.")
 
 OUTPUT = typer.Option(..., "--output", help="The SVG; the PNG is written beside it.")
 TABLE = typer.Option(..., "--table", help="CSV of the table of the same name.")
-ABOUT = {"track": str, "synthetic": bool}
 
 
 def labelled(options: Mapping[str, Any], named: Mapping[str, str]) -> dict[str, str]:
@@ -188,11 +187,6 @@ def in_order(labels: Mapping[str, str], named: Mapping[str, str]) -> dict[str, s
     return {name: named[name] for name in labels}
 
 
-def about(options: Mapping[str, Any]) -> str:
-    """The note below a figure."""
-    return data_note(options["track"], options["synthetic"])
-
-
 @app.command("cylinder_man")
 def cylinder_man_main(
     store: list[str] = stage.STORE_OPTION, output: Path = OUTPUT, params: str = stage.PARAMS_OPTION
@@ -201,7 +195,7 @@ def cylinder_man_main(
     options = stage.parse_params(params, ABOUT | {"selections": list, "split": str})
     from isopose.reporting.pictures import cylinder_man_figure
 
-    cylinder_man_figure(stage.parse_named(store), options["selections"], options["split"], output, about(options))
+    cylinder_man_figure(stage.parse_named(store), options["selections"], options["split"], output, data_note(options))
 
 
 @app.command("weights")
@@ -227,21 +221,21 @@ def iso_curves_main(
     options = stage.parse_params(params, ABOUT | {"rows": list})
     named = stage.parse_named(trace, "--trace")
     labels = labelled(options, named)
-    iso_curves_figure(in_order(labels, named), labels, output, about(options))
+    iso_curves_figure(in_order(labels, named), labels, output, data_note(options))
 
 
 @app.command("ablation")
 def ablation_main(table: Path = TABLE, output: Path = OUTPUT, params: str = stage.PARAMS_OPTION) -> None:
     """The ablation as dots with their spread over seeds."""
     options = stage.parse_params(params, ABOUT)
-    ablation_figure(pd.read_csv(table), output, about(options))
+    ablation_figure(pd.read_csv(table), output, data_note(options))
 
 
 @app.command("occlusion")
 def occlusion_main(table: Path = TABLE, output: Path = OUTPUT, params: str = stage.PARAMS_OPTION) -> None:
     """Error by number of occluded joints and by length of the occlusion."""
     options = stage.parse_params(params, ABOUT)
-    occlusion_figure(pd.read_csv(table, dtype={"value": str}), output, about(options))
+    occlusion_figure(pd.read_csv(table, dtype={"value": str}), output, data_note(options))
 
 
 @app.command("calibration")
@@ -252,7 +246,7 @@ def calibration_main(
 ) -> None:
     """Reliability of the confidence before and after calibration."""
     options = stage.parse_params(params, ABOUT)
-    calibration_figure(read_json(calibration), output, about(options))
+    calibration_figure(read_json(calibration), output, data_note(options))
 
 
 @app.command("training")
@@ -265,7 +259,7 @@ def training_main(
     options = stage.parse_params(params, ABOUT | {"rows": list, "panels": list})
     named = stage.parse_named(record, "--record")
     labels = labelled(options, named)
-    training_figure(in_order(labels, named), labels, options["panels"], output, about(options))
+    training_figure(in_order(labels, named), labels, options["panels"], output, data_note(options))
 
 
 @app.command("samples")
@@ -291,7 +285,7 @@ def samples_main(
         options["count"],
         options["split"],
         output,
-        about(options),
+        data_note(options),
     )
 
 

@@ -39,7 +39,7 @@ def caption(path: Path) -> tuple[str, Markup]:
     if not found:
         raise UserError(f"{path}: does not open with a title in **bold**; put one there")
     settings = {"report_level": 3, "halt_level": 3}
-    parts = publish_parts(found[2], writer_name="html5", settings_overrides=settings)
+    parts = publish_parts(found[2], writer="html5", settings_overrides=settings)
     return found[1], Markup(parts["body"])
 
 
@@ -64,20 +64,26 @@ def link(target: Path, page: Path) -> str:
     return Path(os.path.relpath(target, page.parent)).as_posix()
 
 
+def item(path: Path, kind: str, forms: Mapping[str, str], body: Markup, captions: Path, page: Path) -> Item:
+    """A table or figure of the page; folders between page and file that are more than their kind go into the title."""
+    address = Path(link(path, page))
+    title, text = caption(captions / f"{kind}_{path.stem}.rst")
+    folders = [folder for folder in address.parts[:-1] if folder not in ("..", "tables", "figures")]
+    title = f"{title} ({', '.join(folders)})" if folders else title
+    links = {form: address.with_suffix(f".{suffix}").as_posix() for form, suffix in forms.items()}
+    return Item("-".join([kind, *folders, path.stem]), title, text, body, links)
+
+
 def table_item(path: Path, captions: Path, page: Path) -> Item:
     """A table, given by its CSV; the Markdown and LaTeX lie beside it."""
-    title, text = caption(captions / f"{path.stem}.rst")
     body = table_html(path.with_suffix(".md").read_text(encoding="utf-8"))
-    links = {kind: link(path.with_suffix(f".{suffix}"), page) for kind, suffix in TABLE_FORMS.items()}
-    return Item(path.stem, title, text, body, links)
+    return item(path, "table", TABLE_FORMS, body, captions, page)
 
 
 def figure_item(path: Path, captions: Path, page: Path) -> Item:
     """A figure, given by its SVG; the PNG lies beside it."""
-    title, text = caption(captions / f"{path.stem}.rst")
-    body = Markup(f'<img src="{escape(link(path, page))}" alt="{escape(title)}">')
-    links = {kind: link(path.with_suffix(f".{suffix}"), page) for kind, suffix in FIGURE_FORMS.items()}
-    return Item(path.stem, title, text, body, links)
+    body = Markup('<img src="{}" alt="{}">').format(link(path, page), path.stem.replace("_", " "))
+    return item(path, "figure", FIGURE_FORMS, body, captions, page)
 
 
 TABLE_FORMS = {"CSV": "csv", "Markdown": "md", "LaTeX": "tex"}

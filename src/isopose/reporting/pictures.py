@@ -18,6 +18,7 @@ from isopose.evaluation.metrics import mpjpe
 from isopose.occlusion import cylinder_man
 from isopose.rendering import view_frames
 from isopose.reporting import style
+from isopose.reporting.tables import spoken
 
 YAW = np.radians(40)
 """Turn about the vertical axis at which 3D poses are drawn, so that depth shows."""
@@ -90,7 +91,7 @@ def cylinder_man_figure(
     """Figure 6: three views, evenly spaced over the selection, where the body hides most of its joints."""
     with style.figure(output, note) as figure:
         keys = spread(select(stores, selections), 3)
-        figure.set_size_inches(style.WIDTH, 7.2)
+        figure.set_size_inches(style.WIDTH, 6.2)
         panels = figure.subplots(2, len(keys), squeeze=False)
         for column, key in enumerate(keys):
             clip = read_clip(stores, key)
@@ -105,13 +106,13 @@ def cylinder_man_figure(
             top, bottom = panels[:, column]
             show_image(top, image, boxes[frame])
             draw_cylinders(top, joints, visible, lambda points, camera=camera: project(points, camera), joints)
-            top.set_title(f"{clip.subject}, {clip.action}: {int((~visible).sum())} joints hidden", fontsize=9)
+            top.set_title(f"{clip.subject}, {spoken(clip.action)}, hidden joints: {(~visible).sum()}", fontsize=9)
             from_side = np.broadcast_to([-1.0, 0.0, 0.0], joints.shape)
             relative = joints - joints[0]
-            draw_cylinders(bottom, relative, visible, lambda points: turned(points, -np.pi / 2), from_side)
-            bottom.annotate("camera", (-0.75, 0), (-1.25, 0), arrowprops={"arrowstyle": "<-"}, va="center", fontsize=9)
-            bottom.set_xlim(-1.3, 1.0)
-            bottom.set_ylim(1.2, -1.0)
+            draw_cylinders(bottom, relative, visible, lambda points: turned(points, np.pi / 2), from_side)
+            bottom.annotate("", (-0.75, 0), (-1.2, 0), arrowprops={"arrowstyle": "->", "color": style.INK})
+            bottom.text(-1.2, -0.06, "camera", fontsize=9)
+            bottom.set(xlim=(-1.25, 0.85), ylim=(1.0, -0.95))
             for panel in (top, bottom):
                 blank(panel)
         panels[1, 0].set_title("the same poses seen from the side", fontsize=9)
@@ -172,7 +173,7 @@ def samples_figure(
             image = view_frames(clip, key.view, found.boxes, np.array([frame]), 256, split)[0]
             show_image(panels[0, column], image, found.boxes[frame])
             draw_skeleton(panels[0, column], found.keypoints[frame], linewidth=1.5)
-            panels[0, column].set_title(f"{clip.action}\n{hidden[frame]} joints hidden", fontsize=8)
+            panels[0, column].set_title(f"{spoken(clip.action)}\nhidden joints: {hidden[frame]}", fontsize=8)
             joints = clip.camera_joints(key.view)[frame]
             truth = joints - joints[:1]
             for axes, (name, store) in zip(panels[1:, column], opened.items(), strict=True):

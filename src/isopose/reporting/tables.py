@@ -217,7 +217,10 @@ def actions(rows: list[Row], scores: Mapping[str, pd.DataFrame], metric: str, tr
 def actions_view(data: pd.DataFrame) -> pd.DataFrame:
     """What a reader sees of :func:`actions`."""
     numbers = data.loc[:, "metric":"track"].iloc[:, 1:-1]
-    return pd.concat([data[["label", "views"]].rename(columns={"label": ""}), numbers.map(millimetres)], axis=1)
+    return pd.concat(
+        [data[["label", "views"]].rename(columns={"label": ""}), numbers.map(millimetres).rename(columns=spoken)],
+        axis=1,
+    )
 
 
 def occlusion(rows: list[Row], scores: Mapping[str, pd.DataFrame], track: str) -> pd.DataFrame:
@@ -312,7 +315,7 @@ def joints_bin(count: pd.Series) -> pd.Series:
 def natural(text: str) -> list[tuple[int, float, str]]:
     """Sort key of bins and subjects: named speeds from slow to fast, others by the numbers in them."""
     if text in NAMED_BINS:
-        return [(0, NAMED_BINS.index(text), text)]
+        return [(-1, NAMED_BINS.index(text), text)]
     parts = re.findall(r"\d+\.?\d*|[^\d]+", text)
     return [(1, float(part), part) if part[0].isdigit() else (2 if part != "<" else 0, 0.0, part) for part in parts]
 
@@ -321,9 +324,19 @@ NAMED_BINS = ("none", "slow", "medium", "fast")
 """Bins without a number in their name, in order."""
 
 
-def data_note(track: str, synthetic: bool) -> str:
-    """The sentence that says what the numbers were measured on."""
-    return f"Synthetic data, track {track}." if synthetic else f"Real motion, rendered people, track {track}."
+ABOUT = {"track": str, "dataset": str, "synthetic": bool}
+"""Parameters of every table and figure: what its numbers were measured on."""
+
+
+def spoken(name: str) -> str:
+    """An action's name for the reader."""
+    return name.replace("_", " ")
+
+
+def data_note(options: Mapping[str, Any]) -> str:
+    """The sentence that says what the numbers were measured on, from the parameters ABOUT."""
+    kind = "Synthetic data" if options["synthetic"] else "Real motion, rendered people"
+    return f"{kind}: {options['dataset']}, track {options['track']}."
 
 
 def write(output: Path, data: pd.DataFrame, view: pd.DataFrame, note: str) -> None:
@@ -358,7 +371,7 @@ SELECTION = typer.Option(
     "--selection",
     help="Chosen weighting (JSON): of the runs iso/<weighting> only this is shown, as iso/selected.",
 )
-COMPARISON = {"track": str, "synthetic": bool, "average": str, "resamples": int, "seed": int, "rows": list}
+COMPARISON = ABOUT | {"average": str, "resamples": int, "seed": int, "rows": list}
 ROOT_NOTE = "Millimetres over 17 joints, root included"
 
 
@@ -374,7 +387,7 @@ def ablation_main(
     runs = read_scores(selected_only(stage.parse_named(scores, "--scores"), selection))
     data = comparison(parse_rows(options["rows"]), runs, 3, options)
     note = f"{ROOT_NOTE}; average over {options['average']}; ± is the standard deviation over seeds."
-    write(output, data, comparison_view(data), f"{data_note(options['track'], options['synthetic'])} {note}")
+    write(output, data, comparison_view(data), f"{data_note(options)} {note}")
 
 
 @app.command("iso")
@@ -392,7 +405,7 @@ def iso_main(
     view = comparison_view(data)
     view.insert(1, "MPJPE, validation", data["validation_mpjpe"].map(millimetres))
     note = f"{ROOT_NOTE}; average over {options['average']}."
-    write(output, data, view, f"{data_note(options['track'], options['synthetic'])} {note}")
+    write(output, data, view, f"{data_note(options)} {note}")
 
 
 @app.command("actions")
@@ -403,11 +416,11 @@ def actions_main(
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Tables 7 and 8's shape: one error a row and action."""
-    options = stage.parse_params(params, {"track": str, "synthetic": bool, "metric": str, "rows": list})
+    options = stage.parse_params(params, ABOUT | {"metric": str, "rows": list})
     runs = read_scores(selected_only(stage.parse_named(scores, "--scores"), selection))
     data = actions(parse_rows(options["rows"]), runs, options["metric"], options["track"])
     note = f"{METRICS[options['metric']]}. {ROOT_NOTE}; each action over its frames, the average over actions."
-    write(output, data, actions_view(data), f"{data_note(options['track'], options['synthetic'])} {note}")
+    write(output, data, actions_view(data), f"{data_note(options)} {note}")
 
 
 @app.command("occlusion")
@@ -418,11 +431,11 @@ def occlusion_main(
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Error by number of occluded joints, length of occlusion, speed of motion, and subject."""
-    options = stage.parse_params(params, {"track": str, "synthetic": bool, "rows": list})
+    options = stage.parse_params(params, ABOUT | {"rows": list})
     runs = read_scores(selected_only(stage.parse_named(scores, "--scores"), selection))
     data = occlusion(parse_rows(options["rows"]), runs, options["track"])
     note = f"MPJPE. {ROOT_NOTE}; average over the frames of each line; ± is the standard deviation over seeds."
-    write(output, data, occlusion_view(data), f"{data_note(options['track'], options['synthetic'])} {note}")
+    write(output, data, occlusion_view(data), f"{data_note(options)} {note}")
 
 
 @app.command("estimator")
@@ -437,12 +450,12 @@ def estimator_main(
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """The 2D estimator: accuracy, confidence, storage, calibration."""
-    options = stage.parse_params(params, {"track": str, "synthetic": bool})
+    options = stage.parse_params(params, ABOUT)
     qualities = {n: read_json(p) for n, p in stage.parse_named(quality, "--quality").items()}
     fits = {n: read_json(p) for n, p in stage.parse_named(calibration, "--calibration").items()}
     data = estimator(qualities, fits, options["track"])
     note = "Rendered people of the test role; calibration errors on the calibration role, cross-validated."
-    write(output, data, estimator_view(data), f"{data_note(options['track'], options['synthetic'])} {note}")
+    write(output, data, estimator_view(data), f"{data_note(options)} {note}")
 
 
 @app.command("published")

@@ -17,10 +17,10 @@ from torch.nn.functional import affine_grid, grid_sample
 from isopose import heatmaps, stage, tracking
 from isopose.errors import UserError
 from isopose.evaluation import keypoints
-from isopose.models.hrnet import HRNet, detect, initialise, normalise, save_estimator
+from isopose.models.hrnet import DOWNSAMPLING, HRNet, detect, initialise, normalise, save_estimator
 from isopose.skeleton import MIRROR, NUM_JOINTS
 
-PARAMS = {
+PARAMETERS = {
     "width": int,
     "stem": int,
     "modules": list,
@@ -36,6 +36,7 @@ PARAMS = {
     "colour": float,
     "seed": int,
     "threads": int,
+    "device": str,
 }
 """The stage's parameters: architecture (see HRNet), optimisation, target and augmentation."""
 
@@ -45,24 +46,28 @@ class Images:
     """Labelled crops.
 
     ``images`` ``(N, S, S, 3)`` uint8 RGB; ``joints2d`` ``(N, 17, 2)`` heatmap px; ``visible`` ``(N,
-    17)`` bool; ``head_size`` ``(N,)`` heatmap px.
+    17)`` bool; ``head_size`` ``(N,)`` heatmap px; ``map_size`` is the heatmaps' side.
     """
 
     images: np.ndarray
     joints2d: np.ndarray
     visible: np.ndarray
     head_size: np.ndarray
+    map_size: int
 
     @classmethod
     def read(cls, path: Path) -> Images:
         """Read an image file whole."""
         try:
             with h5py.File(path, "r") as file:
-                return cls(*(file[name][()] for name in ("images", "joints2d", "visible", "head_size")))
+                return cls(
+                    *(file[name][()] for name in ("images", "joints2d", "visible", "head_size")),
+                    map_size=int(file.attrs["map_size"]),
+                )
         except (OSError, KeyError) as error:
             raise UserError(
-                f"{path}: not a file of rendered images ({error}); expected images, joints2d, visible and "
-                "head_size; delete it and run again"
+                f"{path}: not a file of rendered images ({error}); expected images, joints2d, visible, "
+                "head_size, map_size; delete it and run again"
             ) from error
 
     @property
@@ -142,14 +147,19 @@ def train(
     scores by epoch.
     """
     stage.seed_everything(params["seed"])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = params["device"]
     architecture = {name: params[name] for name in ("width", "stem", "modules", "blocks", "bottlenecks")}
     architecture["joints"] = NUM_JOINTS
     model = HRNet(**architecture)
     initialise(model)
     model = model.to(device, memory_format=torch.channels_last)
 
-    map_size = data.size // 4
+    map_size = data.map_size
+    if data.size != DOWNSAMPLING * map_size:
+        raise UserError(
+            f"images of {data.size} px are labelled for maps of {map_size} px; expected "
+            f"{data.size // DOWNSAMPLING}; change size or map_size in params.yaml"
+        )
     points = torch.from_numpy((2 * data.joints2d + 1) / map_size - 1).float().to(device)
     visible = torch.from_numpy(data.visible).to(device)
     images = torch.from_numpy(data.images)
@@ -188,19 +198,15 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     images: Path = typer.Option(..., help="Rendered training images (HDF5)."),
-    validation: Path | None = typer.Option(
-        None, help="Rendered images of held-out people, scored every epoch."
-    ),
+    validation: Path | None = typer.Option(None, help="Rendered images of held-out people, scored every epoch."),
     output: Path = typer.Option(..., help="Trained network (safetensors)."),
     record: Path = typer.Option(..., help="Run record (JSON)."),
-    key: str = typer.Option(..., help="Name of the run, such as demo/estimator/images."),
-    mlflow: str | None = typer.Option(
-        None, help="MLflow tracking address; without it only the record is written."
-    ),
+    key: str = typer.Option(..., help="Name of the run for good, such as demo/estimator/images."),
+    mlflow: str | None = stage.MLFLOW_OPTION,
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Train the 2D estimator on rendered images."""
-    options = stage.parse_params(params, PARAMS)
+    options = stage.parse_params(params, PARAMETERS)
     stage.set_threads(options["threads"])
     inputs = [path for path in (images, validation) if path]
     held_out = Images.read(validation) if validation else None

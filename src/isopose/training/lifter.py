@@ -277,7 +277,7 @@ def main(
     discriminator: Path | None = typer.Option(None, help="The discriminator, safetensors."),
     record: Path = typer.Option(..., help="Run record, JSON."),
     key: str = typer.Option(..., help="Name of the run for good, such as demo/lifter/full/seed1."),
-    mlflow: str | None = typer.Option(None, help="MLflow's tracking address; none: the record alone."),
+    mlflow: str | None = stage.MLFLOW_OPTION,
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Train a lifter on detections with 3D (and 2D) labels."""

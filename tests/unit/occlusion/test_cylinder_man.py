@@ -100,7 +100,7 @@ def ray_cast(joints, projection):
 
 @pytest.mark.parametrize("projection", PROJECTIONS)
 def test_equals_a_loop_over_joints(projection):
-    people = random_people(300)
+    people = random_people(150)
     expected = np.stack([brute_force(joints, projection) for joints in people])
     assert 0.05 < 1 - expected.mean() < 0.5
     np.testing.assert_array_equal(visibility(people, projection=projection), expected)
@@ -181,7 +181,7 @@ def test_torch_and_numpy_agree_over_any_leading_shape(form):
 
 def test_soft_form_is_differentiable():
     pose = torch.from_numpy(random_people(1, seed=8)).requires_grad_(True)
-    assert torch.autograd.gradcheck(lambda joints: visibility(joints, form="soft", slope=20.0), (pose,))
+    assert torch.autograd.gradcheck(lambda joints: visibility(joints, form="soft", slope=20.0), (pose,), fast_mode=True)
 
 
 def test_no_frames_and_unknown_names():

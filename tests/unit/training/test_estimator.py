@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -29,6 +30,7 @@ PARAMS = {
     "colour": 0.1,
     "seed": 1,
     "threads": 1,
+    "device": "cpu",
 }
 STILL = PARAMS | {"rotation": 0.0, "scale": 0.0, "colour": 0.0}
 
@@ -44,7 +46,7 @@ def discs(count: int, seed: int) -> estimator.Images:
     images = rng.integers(0, 60, (count, SIZE, SIZE, 3), dtype=np.uint8)
     images[inside & seen[:, None, None]] = 255
     return estimator.Images(
-        images, np.repeat(centre[:, None], 17, 1), np.repeat(seen[:, None], 17, 1), np.full(count, 4.0)
+        images, np.repeat(centre[:, None], 17, 1), np.repeat(seen[:, None], 17, 1), np.full(count, 4.0), MAP
     )
 
 
@@ -52,6 +54,7 @@ def write(path, data: estimator.Images) -> None:
     with h5py.File(path, "w") as file:
         for name in ("images", "joints2d", "visible", "head_size"):
             file[name] = getattr(data, name)
+        file.attrs["map_size"] = data.map_size
 
 
 def test_target_of_an_invisible_joint_is_empty():
@@ -136,9 +139,7 @@ def test_same_seed_same_bytes(tmp_path):
     assert contents[0] == contents[1]
     torch.manual_seed(0)
     other = tmp_path / "c.safetensors"
-    estimator.main(
-        images, None, other, tmp_path / "c.json", "test/estimator", None, json.dumps(PARAMS | {"seed": 2})
-    )
+    estimator.main(images, None, other, tmp_path / "c.json", "test/estimator", None, json.dumps(PARAMS | {"seed": 2}))
     assert other.read_bytes() != contents[0][0]
 
 
@@ -147,3 +148,5 @@ def test_unusable_files_are_refused(tmp_path):
         estimator.Images.read(tmp_path / "absent.h5")
     with pytest.raises(UserError, match="8 images, fewer than one batch of 16"):
         estimator.train(discs(8, 0), None, PARAMS, None)
+    with pytest.raises(UserError, match="labelled for maps of 7 px; expected 8"):
+        estimator.train(replace(discs(32, 0), map_size=7), None, PARAMS, None)

@@ -17,4 +17,4 @@ def load(table: int) -> pd.DataFrame:
     if table not in TABLES:
         raise UserError(f"published table {table}: there is no such table; expected 1 to 9; name one of these")
     with resources.files(__name__).joinpath(f"table{table}.csv").open(encoding="utf-8") as file:
-        return pd.read_csv(file, dtype={"strides": str}).fillna({"note": ""})
+        return pd.read_csv(file, dtype={"strides": str, "note": str}).fillna({"note": ""})

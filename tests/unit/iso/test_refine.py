@@ -1,0 +1,122 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from isopose.camera import Camera, project
+from isopose.crops import boxes_around
+from isopose.datasets.store import Clip, Detections, DetectionStore, PoseStore, SequenceStore, View, ViewKey
+from isopose.heatmaps import SparseMaps
+from isopose.iso import refine
+from isopose.models.discriminator import Discriminator
+
+PARAMS = {
+    "weighting": {"kind": "soft", "sigma": 1.0},
+    "iterations": 30,
+    "learning_rate": 0.001,
+    "smoothness": 0.05,
+    "adversarial": 0.1,
+    "adversarial_every": 5,
+    "objective": "least_squares",
+    "segment_frames": 8,
+    "detach_weights": False,
+    "threads": 1,
+    "device": "cpu",
+}
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two clips seen by one camera, exact detections with full confidence, and poses 3 cm off."""
+    rng = np.random.default_rng(0)
+    front = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    camera = Camera(np.array([[1000.0, 0, 500], [0, 1000, 500], [0, 0, 1]]), front, np.array([0, -5.0, 1]))
+    names = ("sequences.h5", "poses.h5", "detections.h5")
+    with (
+        SequenceStore.create(tmp_path / names[0]) as sequences,
+        PoseStore.create(tmp_path / names[1]) as poses,
+        DetectionStore.create(tmp_path / names[2]) as detections,
+    ):
+        for clip_id, frames in {"a": 20, "b": 11}.items():
+            phase = np.arange(frames)[:, None, None] / 15
+            joints = rng.normal(0, 0.3, (17, 3)) + 0.1 * np.sin(phase + rng.uniform(0, 6, (17, 3))) + [0, 0, 1]
+            clip = Clip(clip_id, joints, np.ones(17, bool), "S1", "walking", 50.0, "test", {}, {"cam1": camera})
+            clip.views["cam1"] = View("cam1", np.zeros((frames, 17, 2)))
+            joints = clip.camera_joints("cam1")
+            clip.views["cam1"].joints2d = keypoints = project(joints, camera)
+            sequences.write(clip)
+            pose = joints - joints[:, :1] + rng.normal(0, 0.03, joints.shape) * (np.arange(17) > 0)[:, None]
+            key = ViewKey("test", clip_id, "cam1")
+            poses.write(key, pose)
+            maps = SparseMaps.from_dense(np.zeros((frames, 17, 48, 48), np.float32))
+            detections.write(key, Detections(keypoints, np.full((frames, 17), 0.99), boxes_around(keypoints), maps))
+    calibration = {"calibrator": {"kind": "temperature", "parameters": {"temperature": 1.0}}}
+    (tmp_path / "calibration.json").write_text(json.dumps(calibration))
+    Discriminator(width=8, layers=1).save(tmp_path / "discriminator.safetensors")
+    return tmp_path
+
+
+def run(folder, name="refined", **changes):
+    paths = {
+        "poses": "poses.h5",
+        "detections": "detections.h5",
+        "calibration": "calibration.json",
+        "discriminator": "discriminator.safetensors",
+        "output": f"{name}.h5",
+        "trace": f"{name}.csv",
+        "record": f"{name}.json",
+    }
+    arguments = ["--store", f"test={folder / 'sequences.h5'}", "--params", json.dumps(PARAMS | changes)]
+    for option, path in paths.items():
+        arguments += [f"--{option}", str(folder / path)]
+    result = CliRunner().invoke(refine.app, arguments, env={"MLFLOW_TRACKING_URI": None}, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return pd.read_csv(folder / f"{name}.csv")
+
+
+def read(path):
+    with PoseStore(path) as store:
+        return {key.clip: store.read(key) for key in store.keys()}  # noqa: SIM118
+
+
+def test_poses_trace_and_record(files):
+    trace = run(files)
+    assert trace["iteration"].tolist() == list(range(31))
+    assert trace["mpjpe"].iloc[0] == pytest.approx(45, abs=3)
+    assert trace["mpjpe"].iloc[-1] < trace["mpjpe"].iloc[0]
+    refined, before = read(files / "refined.h5"), read(files / "poses.h5")
+    assert {clip: pose.shape for clip, pose in refined.items()} == {"a": (20, 17, 3), "b": (11, 17, 3)}
+    with SequenceStore(files / "sequences.h5") as store:
+        truth = {clip: store.read(clip).camera_joints("cam1") for clip in "ab"}
+    errors = [np.linalg.norm(refined[c] - (truth[c] - truth[c][:, :1]), axis=-1) for c in "ab"]
+    assert trace["mpjpe"].iloc[-1] == pytest.approx(1000 * np.concatenate(errors).mean(), rel=1e-4)
+    assert all((refined[clip][:, 0] == 0).all() and (before[clip][:, 0] == 0).all() for clip in "ab")
+    record = json.loads((files / "refined.json").read_text())
+    assert len(record["metrics"]["mpjpe"]) == 31
+    assert record["summary"]["mpjpe_after"] < record["summary"]["mpjpe_before"]
+
+
+def test_chunks_change_nothing(files, monkeypatch):
+    whole = run(files)
+    monkeypatch.setattr(refine, "CHUNK_FRAMES", 5)
+    pieces = run(files, "pieces")
+    pd.testing.assert_frame_equal(whole, pieces, rtol=1e-3)
+    for one, other in zip(read(files / "refined.h5").values(), read(files / "pieces.h5").values(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_the_confidence_weighting_is_not_calibrated(files):
+    calibration = {"calibrator": {"kind": "platt", "parameters": {"slope": 0.0, "offset": -50.0}}}
+    (files / "calibration.json").write_text(json.dumps(calibration))
+    raw, calibrated = (run(files, kind, weighting={"kind": kind}) for kind in ("confidence", "calibrated"))
+    assert raw["reprojection"].iloc[0] > 0.1
+    assert calibrated["reprojection"].iloc[0] < 1e-6
+
+
+def test_the_same_bytes_again(files):
+    run(files)
+    run(files, "again")
+    assert (files / "refined.h5").read_bytes() == (files / "again.h5").read_bytes()
+    assert (files / "refined.csv").read_bytes() == (files / "again.csv").read_bytes()

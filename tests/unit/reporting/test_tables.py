@@ -1,0 +1,203 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from isopose.errors import UserError
+from isopose.reporting import tables
+
+ABOUT = {"track": "demo", "dataset": "synthetic", "synthetic": True}
+ROWS = [
+    {"name": "mean_pose", "label": "Mean training pose"},
+    {"name": "base", "label": "Base", "published": "Base"},
+    {"name": "full", "label": "Full & all", "published": "+2D Data"},
+]
+COMPARISON = ABOUT | {"average": "actions", "resamples": 50, "seed": 1}
+
+
+def run(command, output, params, *options):
+    arguments = [command, *map(str, options), "--output", str(output), "--params", json.dumps(params)]
+    return CliRunner().invoke(tables.app, arguments, catch_exceptions=False)
+
+
+def test_averages_agree_with_a_loop_over_frames(samples):
+    scores = samples.scores(60)
+    frames, by_action = [], {}
+    for line in scores.itertuples():
+        errors = [line.mpjpe / line.frames] * line.frames
+        frames += errors
+        by_action.setdefault(line.action, []).extend(errors)
+    assert tables.average(scores, "frames")["mpjpe"] == pytest.approx(sum(frames) / len(frames))
+    means = [sum(errors) / len(errors) for errors in by_action.values()]
+    assert tables.average(scores, "actions")["mpjpe"] == pytest.approx(sum(means) / len(means))
+
+
+def test_spread_over_seeds(samples):
+    scores = samples.scores(60)
+    runs = {f"base/seed{k}": scores.assign(mpjpe=scores["frames"] * error) for k, error in ((1, 50), (2, 53), (3, 59))}
+    errors = tables.over_seeds(runs, "frames")
+    assert errors.loc["mpjpe"].tolist() == pytest.approx([54.0, np.sqrt((16 + 1 + 25) / 2)])
+
+
+def test_interval_of_equal_clips_is_a_point(samples):
+    scores = samples.scores(60)
+    scores["mpjpe"] = 50.0 * scores["frames"]
+    assert tables.interval({"base": scores}, "mpjpe", "actions", 20, 1) == pytest.approx((50, 50))
+
+
+def test_ablation(tmp_path, score_options):
+    output = tmp_path / "ablation.csv"
+    run(
+        "ablation",
+        output,
+        COMPARISON | {"rows": ROWS},
+        *score_options({"base/seed1": 70, "base/seed2": 72, "full/seed1": 60}),
+    )
+    data = pd.read_csv(output).set_index("row")
+    assert data.index.tolist() == ["mean_pose", "base", "full"]
+    assert data.at["full", "clean_mpjpe"] == pytest.approx(60 + np.mean([0, 12, 5]), abs=0.5)
+    assert data.at["full", "clean_mpjpe"] < data.at["full", "occluded_mpjpe"]
+    assert data.at["base", "clean_mpjpe_low"] < data.at["base", "clean_mpjpe"] < data.at["base", "clean_mpjpe_high"]
+    assert (data.at["base", "paper_mpjpe"], data.at["base", "paper_p_mpjpe"]) == (51.7, 40.5)
+    base = data.loc["base"]
+    assert (base["track"], base["dataset"], base["seeds"]) == ("demo", "synthetic", "1 2")
+    assert base["run"] == "base/seed1 base/seed2"
+    assert pd.isna(data.at["mean_pose", "clean_mpjpe"])
+    markdown = output.with_suffix(".md").read_text(encoding="utf-8")
+    assert "Synthetic data: synthetic, track demo." in markdown
+    assert "average over actions" in markdown
+    assert "MPJPE (paper, Human3.6M)" in markdown
+    latex = output.with_suffix(".tex").read_text(encoding="utf-8")
+    assert r"Full \& all" in latex
+    assert latex.isascii()
+
+
+def test_same_input_same_bytes(tmp_path, score_options):
+    options = score_options({"base/seed1": 70, "full/seed1": 60})
+    written = []
+    for folder in ("first", "second"):
+        output = tmp_path / folder / "ablation.csv"
+        run("ablation", output, COMPARISON | {"rows": ROWS}, *options)
+        written.append([output.with_suffix(suffix).read_bytes() for suffix in (".csv", ".md", ".tex")])
+    assert written[0] == written[1]
+
+
+def test_the_order_of_inputs_does_not_matter(tmp_path, score_options):
+    options = score_options({"base/seed1": 70, "base/seed2": 71, "full/seed1": 60})
+    pairs = [options[i : i + 2] for i in range(0, len(options), 2)]
+    written = []
+    for order in (pairs, pairs[::-1]):
+        output = tmp_path / "ablation.csv"
+        run("ablation", output, COMPARISON | {"rows": ROWS}, *sum(order, []))
+        written.append(output.read_bytes())
+    assert written[0] == written[1]
+
+
+def test_iso_marks_what_validation_chose(tmp_path, score_options, write_json):
+    rows = [
+        {"name": "full", "label": "No ISO", "published": "Baseline (no ISO)"},
+        {"name": "iso/soft_1.0", "label": "Soft σ = 1", "published": "σ = 1.0"},
+        {"name": "iso/robust", "label": "Robust"},
+    ]
+    selection = write_json("selection.json", {"selected": "robust", "mpjpe": {"robust": 55.5, "soft_1.0": 56.5}})
+    output = tmp_path / "iso.csv"
+    options = score_options({"full/seed1": 60, "iso/soft_1.0": 58, "iso/robust": 59})
+    run("iso", output, COMPARISON | {"rows": rows}, *options, "--selection", selection)
+    data = pd.read_csv(output).set_index("row")
+    assert data["selected"].tolist() == [False, False, True]
+    assert data.at["iso/soft_1.0", "validation_mpjpe"] == 56.5
+    assert data.at["iso/soft_1.0", "paper_mpjpe"] == 39.3
+    assert "Robust (chosen on validation)" in output.with_suffix(".md").read_text(encoding="utf-8")
+    assert r"$\sigma$" in output.with_suffix(".tex").read_text(encoding="utf-8")
+
+
+def test_selection_keeps_one_weighting(write_json):
+    named = {"full/seed1": "a", "iso/soft_1.0": "b", "iso/robust": "c"}
+    path = write_json("selection.json", {"selected": "robust", "mpjpe": {}})
+    assert tables.selected_only(named, path) == {"full/seed1": "a", "iso/selected": "c"}
+    with pytest.raises(UserError, match="iso/robust"):
+        tables.selected_only({"iso/soft_1.0": "b"}, path)
+
+
+def test_actions(tmp_path, score_options):
+    output = tmp_path / "actions_mpjpe.csv"
+    run(
+        "actions",
+        output,
+        ABOUT | {"metric": "mpjpe", "rows": ROWS[1:]},
+        *score_options({"base/seed1": 70, "full/seed1": 60}),
+    )
+    data = pd.read_csv(output).set_index(["row", "views"])
+    actions = data[["box", "jump", "walk"]]
+    assert data["Average"].tolist() == pytest.approx(actions.mean(axis=1).tolist(), abs=1e-3)
+    assert data.at[("base", "clean"), "jump"] == pytest.approx(82, abs=1)
+
+
+def test_occlusion_splits_every_frame_once(tmp_path, score_options, samples):
+    output = tmp_path / "occlusion.csv"
+    run("occlusion", output, ABOUT | {"rows": ROWS[1:]}, *score_options({"base/seed1": 70, "full/seed1": 60}))
+    data = pd.read_csv(output, dtype={"value": str}, keep_default_na=False)
+    base = data[data["row"] == "base"]
+    scores = samples.scores(70)
+    by_joints = base[base["split"] == "number of occluded joints"]
+    assert by_joints["frames"].sum() == scores["frames"].sum()
+    assert by_joints["value"].tolist() == ["0", "1-2", "3-5", "6-9"]
+    lengths = base[base["split"] == "length of occlusion, s"]
+    assert lengths["value"].tolist() == ["none", "<0.2", "0.2-0.5", ">1"]
+    assert lengths["frames"].sum() == scores.loc[scores["occluded_view"], "frames"].sum()
+    assert base[base["split"] == "speed of motion"]["value"].tolist() == ["slow", "medium", "fast"]
+    assert base[base["split"] == "subject, clean views"]["value"].tolist() == ["S9", "S10"]
+    worst = scores[scores["occluded_joints"] == 8]
+    assert by_joints["mpjpe"].iloc[-1] == pytest.approx(worst["mpjpe"].sum() / worst["frames"].sum(), abs=1e-3)
+
+
+@pytest.mark.parametrize(("count", "name"), [(0, "0"), (1, "1-2"), (2, "1-2"), (3, "3-5"), (9, "6-9"), (17, "10-17")])
+def test_bins_of_occluded_joints(count, name):
+    assert tables.joints_bin(pd.Series([count])).tolist() == [name]
+
+
+def test_estimator(tmp_path, write_json, samples):
+    quality = write_json("quality.json", {"pckh": 0.871, "auroc": 0.93, "dense_fp16_ratio": 77.32, "frames": 3000})
+    fitted = write_json("calibration.json", samples.calibration())
+    output = tmp_path / "estimator.csv"
+    run("estimator", output, ABOUT, "--quality", f"synthetic={quality}", "--calibration", f"synthetic={fitted}")
+    data = pd.read_csv(output).set_index("measure")
+    assert data["value"].to_dict() == pytest.approx(
+        {"pckh": 0.871, "auroc": 0.93, "dense_fp16_ratio": 77.32, "frames": 3000, "ece_before": 0.12}
+        | {f"ece_{kind}": 0.02 for kind in ("temperature", "platt", "isotonic")}
+    )
+    markdown = output.with_suffix(".md").read_text(encoding="utf-8")
+    assert all(text in markdown for text in ("87.1", "0.930", "77.3", "12.00"))
+
+
+@pytest.mark.parametrize("table", range(1, 10))
+def test_published(tmp_path, table):
+    output = tmp_path / f"published_{table}.csv"
+    CliRunner().invoke(
+        tables.app, ["published", "--table", str(table), "--output", str(output)], catch_exceptions=False
+    )
+    markdown = output.with_suffix(".md").read_text(encoding="utf-8")
+    assert "another dataset" in markdown
+    assert ("38.7" in markdown) == (table in (3, 7))
+
+
+def test_wrong_inputs_are_named(tmp_path, score_options):
+    output = tmp_path / "ablation.csv"
+    options = score_options({"ful/seed1": 60})
+    with pytest.raises(UserError, match="run 'ful/seed1': .* did you mean 'full'"):
+        run("ablation", output, COMPARISON | {"rows": ROWS}, *options)
+    options = score_options({"full/seed1": 60})
+    with pytest.raises(UserError, match="'average' is 'people'"):
+        run("ablation", output, COMPARISON | {"average": "people", "rows": ROWS}, *options)
+    rows = [{"name": "full", "label": "Full", "published": "Fuller"}]
+    with pytest.raises(UserError, match="no row 'Fuller'"):
+        run("ablation", output, COMPARISON | {"rows": rows}, *options)
+    with pytest.raises(UserError, match="a row of 'rows' is wrong"):
+        run("ablation", output, COMPARISON | {"rows": [{"name": "full"}]}, *options)
+    broken = tmp_path / "broken.csv"
+    broken.write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match=r"broken\.csv: lacks the columns"):
+        run("ablation", output, COMPARISON | {"rows": ROWS}, "--scores", f"full={broken}")
+    assert not output.exists()
