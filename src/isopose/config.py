@@ -1,14 +1,17 @@
 """The experiment's parameters: loading params.yaml with an overlay, and refusing what the schema does not know."""
 
 import difflib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import typer
 import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
+from isopose import stage
 from isopose.errors import UserError
 
 
@@ -82,3 +85,18 @@ def _explain(error: ValidationError) -> Iterator[str]:
 
 def _join(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    output: Path = typer.Option(..., help="YAML file to write."), params: str = stage.PARAMS_OPTION
+) -> None:
+    """Write the parameters that a run uses, overlay and command line included, beside its report."""
+    stage.write_text(output, yaml.safe_dump(json.loads(params), sort_keys=False, allow_unicode=True, width=120))
+
+
+if __name__ == "__main__":
+    stage.run(app)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import typer
 
 from isopose import stage
@@ -19,17 +20,24 @@ def main(
     detections: Path = typer.Option(..., help="Detections to lift."),
     lifter: Path = typer.Option(..., help="Weights of the lifter, safetensors."),
     output: Path = typer.Option(..., help="Pose store to write."),
+    mean_pose: bool = typer.Option(False, help="Answer every frame with the lifter's mean training pose: the floor."),
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Lift each view in one pass: root-relative poses, metres, camera frame. Of the stores, only cameras are read."""
     options = stage.parse_params(params, PARAMETERS)
     stage.set_threads(options["threads"])
     stores = {name: Path(path) for name, path in stage.parse_named(store).items()}
-    run(detections, lifter, stores, output, options["flip"], options["device"])
+    run(detections, lifter, stores, output, options["flip"], options["device"], mean_pose)
 
 
 def run(
-    detections: Path, lifter: Path, stores: dict[str, Path], output: Path, flip: bool, device: str = "cpu"
+    detections: Path,
+    lifter: Path,
+    stores: dict[str, Path],
+    output: Path,
+    flip: bool = False,
+    device: str = "cpu",
+    mean_pose: bool = False,
 ) -> None:
     """Lift every view of a detection store into a pose store."""
     model = Lifter.load(lifter).to(device)
@@ -38,7 +46,11 @@ def run(
             with SequenceStore(stores[key.source]) as sequences:
                 clip = sequences.read(key.clip)
             camera = clip.cameras[clip.views[key.view].camera]
-            poses.write(key, lift(model, detected.read(key), camera, flip))
+            found = detected.read(key)
+            if mean_pose:
+                poses.write(key, np.broadcast_to(model.mean_pose.cpu().numpy(), found.keypoints.shape[:2] + (3,)))
+            else:
+                poses.write(key, lift(model, found, camera, flip))
 
 
 if __name__ == "__main__":

@@ -187,7 +187,12 @@ class _MlflowRun:
         self._client.set_terminated(self._run_id, status)
 
 
-app = typer.Typer(add_completion=False, help="MLflow's database and the runs in it.")
+app = typer.Typer(add_completion=False)
+
+
+@app.callback()
+def commands() -> None:
+    """MLflow's database and the runs in it."""
 
 
 @app.command()

@@ -59,7 +59,7 @@ rule train_estimator:
         weights=f"{RESULTS}/{{evaluation}}/estimator/estimator.safetensors",
         record=f"{RESULTS}/{{evaluation}}/estimator/record.json",
     params:
-        options=options(config["estimator"], seed=SEED),
+        options=options(config["estimator"], seed=SEED, device=config["device"]),
         key=f"{TRACK}/{{evaluation}}/estimator",
     log:
         f"{LOGS}/{{evaluation}}/train_estimator.log",
@@ -87,7 +87,10 @@ rule detect:
         quality=f"{RESULTS}/{{evaluation}}/detections/{{role}}.json",
     params:
         options=lambda w: options(
-            config["detection"], selections=selections(w.evaluation, w.role), split=looks(w.role)
+            config["detection"],
+            selections=selections(w.evaluation, w.role),
+            split=looks(w.role),
+            device=config["device"],
         ),
         stores=lambda w, input: store_options(input.stores),
     log:

@@ -1,5 +1,8 @@
 # Inference stage optimisation (paper 3.5): every weighting, and the one that validation chooses.
 
+# What a row of Table 2 sets for itself; its label and the paper's row are the report's business.
+REFINE_KEYS = ("weighting", "adversarial")
+
 
 rule refine:
     input:
@@ -19,7 +22,9 @@ rule refine:
     params:
         options=lambda w: options(
             {key: value for key, value in config["iso"].items() if key not in ("lifter", "weightings")},
-            weighting=config["iso"]["weightings"][w.weighting]["weighting"],
+            {key: value for key, value in config["iso"]["weightings"][w.weighting].items() if key in REFINE_KEYS},
+            objective=variant_options(config["iso"]["lifter"])["discriminator"]["objective"],
+            device=config["device"],
         ),
         stores=lambda w, input: store_options(input.stores),
         key=f"{TRACK}/{{evaluation}}/iso/{{role}}/{{weighting}}",

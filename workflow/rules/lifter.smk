@@ -26,7 +26,7 @@ rule train_lifter:
         weights=f"{RESULTS}/{{evaluation}}/lifters/{{variant}}/seed{{seed}}/lifter.safetensors",
         record=f"{RESULTS}/{{evaluation}}/lifters/{{variant}}/seed{{seed}}/record.json",
     params:
-        options=lambda w: options(variant_options(w.variant), seed=int(w.seed)),
+        options=lambda w: options(variant_options(w.variant), seed=int(w.seed), device=config["device"]),
         stores=lambda w, input: store_options(input.stores),
         train2d=lambda w, input: f"--train2d {input.train2d}" if input.train2d else "",
         discriminator="",
@@ -55,7 +55,7 @@ use rule train_lifter as train_adversarial_lifter with:
         record=f"{RESULTS}/{{evaluation}}/lifters/{{variant}}/seed{{seed}}/record.json",
         discriminator=f"{RESULTS}/{{evaluation}}/lifters/{{variant}}/seed{{seed}}/discriminator.safetensors",
     params:
-        options=lambda w: options(variant_options(w.variant), seed=int(w.seed)),
+        options=lambda w: options(variant_options(w.variant), seed=int(w.seed), device=config["device"]),
         stores=lambda w, input: store_options(input.stores),
         train2d=lambda w, input: f"--train2d {input.train2d}" if input.train2d else "",
         discriminator=lambda w, output: f"--discriminator {output.discriminator}",
@@ -75,8 +75,11 @@ rule lift:
     output:
         f"{RESULTS}/{{evaluation}}/poses/{{role}}/{{variant}}/seed{{seed}}.h5",
     params:
-        options=options(config["lifting"]),
+        options=options(config["lifting"], device=config["device"]),
         stores=lambda w, input: store_options(input.stores),
+        mean_pose="",
+    wildcard_constraints:
+        variant="|".join(config["variants"]),
     log:
         f"{LOGS}/{{evaluation}}/lift/{{role}}/{{variant}}/seed{{seed}}.log",
     benchmark:
@@ -88,5 +91,21 @@ rule lift:
     conda:
         "../../environment.yml"
     shell:
-        "python -m isopose.lifting {params.stores} --detections {input.detections} --lifter {input.lifter} --output {output}"
-        " --params {params.options:q} > {log} 2>&1"
+        "python -m isopose.lifting {params.stores} --detections {input.detections} --lifter {input.lifter} {params.mean_pose}"
+        " --output {output} --params {params.options:q} > {log} 2>&1"
+
+
+use rule lift as lift_mean_pose with:
+    input:
+        stores=lambda w: labelled(w.evaluation, w.role),
+        detections=f"{RESULTS}/{{evaluation}}/detections/{{role}}.h5",
+        lifter=lambda w: f"{RESULTS}/{owner(w.evaluation)}/lifters/{refined_lifter()}/lifter.safetensors",
+        code=code("isopose.lifting"),
+    output:
+        f"{RESULTS}/{{evaluation}}/poses/{{role}}/{{variant}}/seed{{seed}}.h5",
+    params:
+        options=options(config["lifting"], device=config["device"]),
+        stores=lambda w, input: store_options(input.stores),
+        mean_pose="--mean-pose",
+    wildcard_constraints:
+        variant="mean_pose",

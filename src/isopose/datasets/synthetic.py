@@ -388,9 +388,9 @@ def _phoning(motion: _Motion) -> Pose:
     tilt = 1 if arm == "r" else -1
     hold = _sided(
         arm,
-        shoulder_flexion=motion.vary(58.0),
+        shoulder_flexion=motion.vary(72.0),
         shoulder_abduction=motion.vary(22.0, 0.5),
-        elbow_flexion=motion.vary(125.0, 0.06),
+        elbow_flexion=motion.vary(134.0, 0.06),
         shoulder_rotation=motion.vary(18.0, 0.4),
         clavicle_elevation=8.0,
     ) | {"neck_bend": 10.0 * tilt, "neck_twist": -10.0 * tilt}

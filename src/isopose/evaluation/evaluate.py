@@ -18,6 +18,7 @@ import typer
 
 from isopose import stage
 from isopose.datasets.store import OCCLUDED, Clip, PoseStore, SequenceStore, View
+from isopose.errors import UserError
 from isopose.evaluation import bootstrap, metrics, protocols
 from isopose.occlusion.rectangles import covered, run_lengths
 
@@ -66,10 +67,14 @@ def score(poses: Path, stores: Mapping[str, str | Path]) -> pd.DataFrame:
     with PoseStore(poses) as predicted:
         by_clip = groupby(predicted.keys(), key=lambda key: (key.source, key.clip))
         for (source, clip_id), keys in stage.track_progress(by_clip, "evaluate"):
+            if source not in stores:
+                raise UserError(f"{poses}: holds poses of '{source}'; give --store {source}=PATH")
             with SequenceStore(stores[source]) as sequences:
                 clip = sequences.read(clip_id)
             for key in keys:
                 view = clip.views[key.view]
+                if view.visible is None:
+                    raise UserError(f"{stores[source]}: '{key}' has no visibility; run isopose.occlusion.label on it")
                 speed, occluded = clip.attributes.get("speed", 1.0), key.view.endswith(OCCLUDED)
                 views.append((source, clip.subject, clip.action, clip_id, key.view, speed, occluded))
                 joints = clip.camera_joints(key.view)

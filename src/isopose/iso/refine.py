@@ -15,6 +15,7 @@ import typer
 from isopose import stage, tracking
 from isopose.crops import image_to_crop
 from isopose.datasets.store import DetectionStore, PoseStore, SequenceStore, ViewKey
+from isopose.errors import UserError
 from isopose.iso.calibration import Calibrator
 from isopose.iso.optimise import optimise
 from isopose.iso.weights import weighting
@@ -126,6 +127,8 @@ def _views(
             return sequences.read(clip)
 
     for key in poses.keys():  # noqa: SIM118 (not a dict)
+        if key.source not in stores:
+            raise UserError(f"{poses.path}: holds poses of '{key.source}'; give --store {key.source}=PATH")
         found = detections.read(key)
         joints = read_clip(key.source, key.clip).camera_joints(key.view)
         yield _View(

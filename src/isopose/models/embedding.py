@@ -14,6 +14,9 @@ PATCH = 4
 
 _SMALLEST_GRID = 4
 
+_PIXELS_OF_A_PEAK = 10.0
+"""About the sum of a clear peak's map; normalised maps have it, so that their values stay near 1."""
+
 
 @dataclass(frozen=True)
 class MapEntries:
@@ -99,6 +102,9 @@ class ConvEmbedding(nn.Module):
     Every layer is then one matrix product over patches, and the first, the dear one, runs only on patches that hold
     a non-zero pixel (its bias is left out, so an empty patch is exactly zero). Patches of 4x4 pixels, then 2x2
     until the grid is at most 4x4, then one linear layer over the whole grid. Equal to dense strided convolutions.
+
+    Each map is first divided by its sum, because the height of a peak says how sure the estimator is and not where
+    the joint is; the heights enter the last layer beside the normalised maps' means, which patches learn slowly.
     """
 
     uses_maps = True
@@ -119,21 +125,37 @@ class ConvEmbedding(nn.Module):
             grid //= 2
         self.halvings = nn.ModuleList(halvings)
         self.output = nn.Linear(grid * grid * channels, width)
+        self.summary = nn.Linear(NUM_JOINTS * 3, width, bias=False)
+        # Start from the means alone: random features of the patches are noise that training must first get rid of.
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.summary.weight[:, NUM_JOINTS * 2 :])
         row, column = torch.meshgrid(torch.arange(map_size), torch.arange(map_size), indexing="ij")
         cell = (row // PATCH) * self.grid + column // PATCH
         inside = (row % PATCH) * PATCH + column % PATCH
+        place = (2 * torch.stack([column, row], dim=-1) + 1) / map_size - 1
         self.register_buffer("_cell", cell.flatten(), persistent=False)
         self.register_buffer("_inside", inside.flatten(), persistent=False)
+        self.register_buffer("_place", place.flatten(0, 1), persistent=False)
 
     def forward(self, observations: Observations) -> Tensor:
         """Observations of (B, T) frames to (B, T, width)."""
         batch, frames = observations.confidence.shape[:2]
-        features, side = self._first_layer(observations.maps, batch * frames), self.grid
+        maps, means = self._normalised(observations.maps, batch * frames * NUM_JOINTS)
+        features, side = self._first_layer(maps, batch * frames), self.grid
         for layer in self.halvings:
             side //= 2
             quads = features.view(-1, side, 2, side, 2, self.channels).transpose(2, 3)
             features = F.relu(layer(quads.reshape(-1, side * side, 4 * self.channels)))
-        return self.output(features.flatten(1)).view(batch, frames, self.width)
+        summary = torch.cat([means.view(batch, frames, -1), observations.confidence], dim=-1)
+        return self.output(features.flatten(1)).view(batch, frames, self.width) + self.summary(summary)
+
+    def _normalised(self, maps: MapEntries, count: int) -> tuple[MapEntries, Tensor]:
+        """The maps divided by their sums, and their means (count, 2), the crop being [-1, 1]; zero if empty."""
+        total = maps.value.new_zeros(count).index_add_(0, maps.map_index, maps.value)
+        value = maps.value / total[maps.map_index]
+        weighted = value[:, None] * self._place[maps.pixel]
+        means = maps.value.new_zeros(count, 2).index_add_(0, maps.map_index, weighted)
+        return replace(maps, value=_PIXELS_OF_A_PEAK * value), means
 
     def _first_layer(self, maps: MapEntries, frames: int) -> Tensor:
         """The patch convolution and its ReLU, (frames, grid^2, channels), from the non-zero pixels."""

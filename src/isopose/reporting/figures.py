@@ -115,8 +115,8 @@ def occlusion_figure(table: pd.DataFrame, output: Path, note: str) -> None:
                     capsize=3,
                     label=label,
                 )
-            axes.set_xticks(range(len(bins)), [f"{value}\n{frames[value]:,} frames" for value in bins], fontsize=8)
-            axes.set_xlabel(split)
+            axes.set_xticks(range(len(bins)), [f"{value}\n{frames[value]:,}" for value in bins], fontsize=8)
+            axes.set_xlabel(f"{split}; frames below")
         panels[0].set_ylabel("MPJPE, mm")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
 

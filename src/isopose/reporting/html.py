@@ -43,18 +43,24 @@ def caption(path: Path) -> tuple[str, Markup]:
     return found[1], Markup(parts["body"])
 
 
+MANY_COLUMNS = 9
+"""A table with more columns is set smaller."""
+
+
 def table_html(markdown: str) -> Markup:
     """A table as :func:`isopose.reporting.tables.write` leaves it in Markdown, with its note, as HTML."""
     lines = markdown.strip().splitlines()
     cells = [[escape(cell.strip()) for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     note = " ".join(line for line in lines if not line.startswith("|")).strip()
-    head = "".join(f'<th scope="col">{cell}</th>' for cell in cells[0])
+    unbroken = [cell.replace("-", "\N{NON-BREAKING HYPHEN}") for cell in cells[0]]
+    head = "".join(f'<th scope="col">{cell}</th>' for cell in unbroken)
+    compact = ' class="compact"' if len(cells[0]) > MANY_COLUMNS else ""
     body = "".join(
         f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>\n"
         for row in cells[2:]
     )
     return Markup(
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n'
+        f'<div class="wide"><table{compact}><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n'
         f'<p class="note">{escape(note)}</p>'
     )
 
@@ -94,8 +100,8 @@ SUMMARY = {
     "mpjpe": ("MPJPE, mm", 1),
     "p_mpjpe": ("P-MPJPE, mm", 1),
     "n_mpjpe": ("N-MPJPE, mm", 1),
-    "mpjve": ("Velocity error, mm/frame", 1),
-    "acceleration_error": ("Acceleration error, mm/frame²", 1),
+    "mpjve": ("MPJVE, mm/frame", 1),
+    "acceleration_error": ("Accel. error, mm/frame²", 1),
     "pck": ("PCK at 150 mm, %", 100),
     "auc": ("AUC, %", 100),
 }
@@ -125,7 +131,7 @@ def write_page(
     figures: Iterable[Path],
     captions: Path,
     parameters: Path,
-    revision: str,
+    made: Mapping[str, str],
 ) -> None:
     """Fill the template and write the page."""
     environment = Environment(
@@ -141,7 +147,7 @@ def write_page(
         tables=[table_item(path, captions, output) for path in tables],
         figures=[figure_item(path, captions, output) for path in figures],
         parameters=link(parameters, output),
-        revision=revision,
+        made={name: value for name, value in made.items() if value},
     )
     stage.write_text(output, page)
 
@@ -158,15 +164,16 @@ def main(
     captions: Path = typer.Option(..., help="Folder with a caption <name>.rst for each table and figure."),
     parameters: Path = typer.Option(..., help="The parameters of this run, linked from the page."),
     revision: str = typer.Option("", help="Revision of the code, shown where given."),
+    machine: str = typer.Option("", help="Kind of machine, shown where given."),
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Write the page of a track from its tables, figures and scores."""
     about = stage.parse_params(
         params,
-        {"track": str, "synthetic": bool, "datasets": list, "seeds": list, "command": str, "machine": str},
+        {"track": str, "synthetic": bool, "datasets": list, "seeds": list, "command": str},
     )
     named = {label: read_json(path) for label, path in stage.parse_named(metrics, "--metrics").items()}
-    write_page(output, about, named, table, figure, captions, parameters, revision)
+    write_page(output, about, named, table, figure, captions, parameters, {"Machine": machine, "Revision": revision})
 
 
 if __name__ == "__main__":

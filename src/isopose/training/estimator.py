@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import hdf5plugin  # noqa: F401 (registers the compression of the images)
 import numpy as np
 import torch
 import typer

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -7,6 +8,7 @@ from typer.testing import CliRunner
 
 from isopose.camera import Camera, project
 from isopose.datasets.store import Clip, PoseStore, SequenceStore, View, ViewKey
+from isopose.errors import UserError
 from isopose.evaluation import evaluate, metrics
 
 FRAMES = {"a": 30, "b": 12}
@@ -112,3 +114,14 @@ def test_very_short_clips(frames):
     assert {len(values) for values in errors.values()} == {frames}
     assert errors["velocity_frames"].sum() == frames - 1
     assert errors["acceleration_frames"].sum() == 0
+
+
+def test_what_cannot_be_scored_is_named(files):
+    with pytest.raises(UserError, match="poses of 'test'; give --store test=PATH"):
+        evaluate.score(files / "poses.h5", {})
+    with SequenceStore(files / "labelled.h5") as store, SequenceStore.create(files / "bare.h5") as bare:
+        for clip in map(store.read, store.clips()):
+            clip.views = {name: replace(view, visible=None) for name, view in clip.views.items()}
+            bare.write(clip)
+    with pytest.raises(UserError, match="'test/a/cam1' has no visibility"):
+        evaluate.score(files / "poses.h5", {"test": files / "bare.h5"})

@@ -16,7 +16,6 @@ ABOUT = {
     "datasets": ["synthetic"],
     "seeds": [1],
     "command": "make reproduce",
-    "machine": "2 cores <no GPU>",
 }
 VOID = {"meta", "img", "br"}
 
@@ -49,6 +48,7 @@ def make_page(folder, metrics, about=ABOUT):
     options = {"--output": folder / "index.html", "--metrics": f"Base={metrics}", "--captions": CAPTIONS}
     options |= {"--table": folder / "tables/ablation.csv", "--figure": folder / "figures/ablation.svg"}
     options |= {"--parameters": folder / "params.yaml", "--params": json.dumps(about)}
+    options |= {"--machine": "2 cores <no GPU>"}
     arguments = [str(part) for pair in options.items() for part in pair]
     CliRunner().invoke(html.app, arguments, catch_exceptions=False)
     return (folder / "index.html").read_text(encoding="utf-8")
