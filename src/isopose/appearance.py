@@ -18,7 +18,7 @@ from isopose.errors import UserError
 Generator = np.random.Generator
 Interval = tuple[float, float]
 
-PALETTE = ("skin", "shirt", "shirt_print", "trousers", "trousers_print", "shoes", "hair", "eyes", "trim")
+PALETTE = ("skin", "shirt", "shirt_print", "trousers", "trousers_print", "shoes", "hair", "eyes", "vest")
 COLOUR = {name: index for index, name in enumerate(PALETTE)}
 GIRTHS = ("arms", "legs", "torso_width", "torso_depth", "head")
 
@@ -48,7 +48,8 @@ class Appearance:
 
     girths: factors by `GIRTHS`. palette: (9, 3) RGB 0..255 by `PALETTE`. shirt, trousers: (2, 3) rows
     (across, along, phase) of a pattern, see `sample_pattern`. sleeve, leg: how far cloth reaches, 0 at shoulder
-    or hip, 1 at elbow or knee, 2 at wrist or ankle. hair: lowest hair at the back of the head, in half heads.
+    or hip, 1 at elbow or knee, 2 at wrist or ankle. opening: half the width of the light vest that shows down the
+    front of the open shirt, m: it tells front from back, not left from right. hair: lowest hair at the back of the head, in half heads.
     light: unit vector toward the light, camera frame. ambient: share of light without direction. background:
     seed of the scene. offset: (2,) shift into the scene, texels. noise: standard deviation of a pixel, 0..255.
     blur: passes of a (1, 2, 1) filter.
@@ -62,6 +63,7 @@ class Appearance:
     trousers: np.ndarray
     sleeve: float
     leg: float
+    opening: float
     hair: float
     light: np.ndarray
     ambient: float
@@ -121,14 +123,17 @@ def sample_palette(rng: Generator, split: str) -> np.ndarray:
     if abs(hair.mean() - skin.mean()) < 60:  # a back of a head must not look like a face
         hair *= 0.3
     hues = HUE_INTERVALS[split]
-    shirt, trousers, trim = (sample_colour(rng, hues) for _ in range(3))
+    shirt, trousers = (sample_colour(rng, hues) for _ in range(2))
+    shirt *= min(1, 150 / shirt.max())  # darker than the vest
     contrast = rng.uniform(0.35, 0.8, 2)
     prints = [
-        c * (1 - k) if c.mean() > 110 else c + (255 - c) * k for c, k in zip((shirt, trousers), contrast, strict=True)
+        c * (1 - k) if c.mean() > limit else c + (255 - c) * k
+        for c, k, limit in zip((shirt, trousers), contrast, (60, 110), strict=True)
     ]
     shoes = np.full(3, rng.uniform(15, 235)) + rng.uniform(-12, 12, 3)
     eyes = np.full(3, 25.0)
-    rows = [skin, shirt, prints[0], trousers, prints[1], shoes, hair, eyes, trim]
+    vest = rng.uniform(205, 250) + rng.uniform(-12, 12, 3)
+    rows = [skin, shirt, prints[0], trousers, prints[1], shoes, hair, eyes, vest]
     return np.clip(rows, 0, 255).astype(np.float32)
 
 
@@ -150,6 +155,7 @@ def sample_appearance(seed: int | tuple[int, ...], split: str, background: int |
         trousers=trousers,
         sleeve=rng.choice([0.45, 0.7, 2.0]) * rng.uniform(0.9, 1.0),
         leg=rng.choice([0.8, 2.0], p=[0.3, 0.7]) * rng.uniform(0.9, 1.0),
+        opening=rng.uniform(0.04, 0.07),
         hair=rng.uniform(-0.9, 0.1),
         light=light / np.linalg.norm(light),
         ambient=rng.uniform(0.35, 0.65),

@@ -80,7 +80,7 @@ PARTS = [
     *[_TROUSERS, _SHIRT, _SHIRT, _SHIRT, _SHIRT, _SHIRT],  # 24-29: hips, belly, waist, chest, breast, shoulders
     *[_SKIN] * 3,  # 30-32: neck, head, nose
 ]
-_TRIMMED = (25, 26, 27, 28)  # parts with a zip down the front
+_OPEN = (25, 26, 27, 28)  # parts where the shirt is open down the front
 _HEAD = 31
 _PART_COLOURS = np.array(PARTS)
 
@@ -504,8 +504,9 @@ def _shade(
     printed = lines.astype(np.int64) & 1
     slot = part - crop * count
     colour = _PART_COLOURS.ravel()[slot * 3 + np.where(w > end, 2, printed)]
-    zipped = np.isin(np.arange(count), _TRIMMED)[slot] & (side < 0.014) & (v > 0)
-    colour[zipped] = COLOUR["trim"]
+    opening = np.array([a.opening for a in looks], np.float32)[crop]
+    open_front = np.isin(np.arange(count), _OPEN)[slot] & (side < opening) & (v > 0)
+    colour[open_front] = COLOUR["vest"]
     head = np.flatnonzero(slot == _HEAD)
     hair = np.array([a.hair for a in looks], np.float32)[crop[head]]
     radii = (np.sqrt(s[head]) for s in (su, sv, sw))

@@ -115,7 +115,12 @@ def iso_methods(evaluation):
     return [f"iso/{weighting}" for weighting in weightings(evaluation)]
 
 
-def refined_lifter(separator="/"):
-    """The lifter that ISO starts from: the first seed of the variant that iso.lifter names."""
+def first_seed(variant):
+    """The seed of a variant that figures show and ISO starts from, as seedN."""
+    return f"seed{config['variants'][variant]['seeds'][0]}"
+
+
+def refined_lifter():
+    """The lifter that ISO starts from, as variant/seedN."""
     variant = config["iso"]["lifter"]
-    return f"{variant}{separator}seed{config['variants'][variant]['seeds'][0]}"
+    return f"{variant}/{first_seed(variant)}"

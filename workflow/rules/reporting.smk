@@ -70,10 +70,16 @@ def main_scores(evaluation):
     return scored(evaluation, *lifters, *iso_methods(evaluation))
 
 
-def named(option, paths, depth=2):
-    """Repeated options: the name is the last `depth` parts of the path, without its ending."""
-    parts = [os.path.splitext(path)[0].split("/")[-depth:] for path in paths]
-    return " ".join(f"{option} {'/'.join(part)}={path}" for part, path in zip(parts, paths))
+def main_poses(evaluation):
+    """Poses of the main rows by name: the first seed of a lifter; of ISO all weightings."""
+    first = {entry["name"]: f"{entry['name']}/{first_seed(entry['name'])}" for entry in main_rows(evaluation)[:-1]}
+    methods = first | {method: method for method in iso_methods(evaluation)}
+    return {name: f"{RESULTS}/{evaluation}/poses/test/{method}.h5" for name, method in methods.items()}
+
+
+def method_of(path):
+    """The method a file of scores belongs to: its last two parts, without the ending."""
+    return "/".join(os.path.splitext(path)[0].split("/")[-2:])
 
 
 def table_scores(w):
@@ -111,7 +117,7 @@ rule table:
     params:
         options=table_options,
         command=lambda w: "actions" if w.table.startswith("actions") else w.table,
-        scores=lambda w, input: named("--scores", input.scores),
+        scores=lambda w, input: " ".join(f"--scores {method_of(path)}={path}" for path in input.scores),
     wildcard_constraints:
         table="ablation|iso|actions_mpjpe|actions_p_mpjpe|occlusion",
     log:
@@ -251,7 +257,7 @@ rule samples_figure:
     input:
         stores=lambda w: labelled(w.evaluation, "test"),
         detections=f"{RESULTS}/{{evaluation}}/detections/test.h5",
-        poses=lambda w: [path.replace("/scores/", "/poses/")[:-4] + ".h5" for path in main_scores(w.evaluation)],
+        poses=lambda w: list(main_poses(w.evaluation).values()),
         selection=f"{RESULTS}/{{evaluation}}/iso/selection.json",
         code=code("isopose.reporting.figures"),
     output:
@@ -259,7 +265,7 @@ rule samples_figure:
     params:
         options=lambda w: about(w.evaluation, rows=main_rows(w.evaluation), split=looks("test"), count=4),
         stores=lambda w, input: store_options(input.stores),
-        predictions=lambda w, input: named("--prediction", input.poses),
+        predictions=lambda w: " ".join(f"--prediction {k}={v}" for k, v in main_poses(w.evaluation).items()),
     log:
         f"{LOGS}/{{evaluation}}/figure/samples.log",
     benchmark:
@@ -303,7 +309,7 @@ rule cylinder_man_figure:
 rule training_figure:
     input:
         records=lambda w: [
-            f"{RESULTS}/{w.evaluation}/lifters/{variant}/seed{config['variants'][variant]['seeds'][0]}/record.json"
+            f"{RESULTS}/{w.evaluation}/lifters/{variant}/{first_seed(variant)}/record.json"
             for variant in variants(w.evaluation)
         ],
         code=code("isopose.reporting.figures"),
@@ -403,8 +409,7 @@ rule index:
             command="make reproduce" if TRACK == "demo" else f"make reproduce TRACK={TRACK}",
         ),
         metrics=lambda w, input: " ".join(
-            f"--metrics {'/'.join(path[:-5].split('/')[2:3] + path[:-5].split('/')[5:])}={path}"
-            for path in input.metrics
+            f"--metrics {path.split('/')[2]}/{method_of(path)}={path}" for path in input.metrics
         ),
         tables=lambda w, input: " ".join(f"--table {path}" for path in input.tables),
         figures=lambda w, input: " ".join(f"--figure {path}" for path in input.figures),

@@ -32,9 +32,7 @@ class DilatedTCN(nn.Module):
         self.dilations = [_KERNEL**n for n in range(fitting[-1])]
         self.expand = _conv_bn(inputs, width, _KERNEL, 1, dropout)
         self.blocks = nn.ModuleList(
-            nn.Sequential(
-                _conv_bn(width, width, _KERNEL, dilation, dropout), _conv_bn(width, width, 1, 1, dropout)
-            )
+            nn.Sequential(_conv_bn(width, width, _KERNEL, dilation, dropout), _conv_bn(width, width, 1, 1, dropout))
             for dilation in self.dilations[1:]
         )
         self.head = pose_head(width)

@@ -1,19 +1,16 @@
 """The spatio-temporal pose discriminator (paper 3.2): one logit a frame, high for real motion."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from isopose.errors import UserError
-from isopose.files import atomic_path
 from isopose.models.kcs import spatial_kcs, temporal_difference
 from isopose.models.tcn import pad_clip
+from isopose.models.weights import load_weights, save_weights
 from isopose.skeleton import BONES, NUM_JOINTS
 
 KINDS = ("spatial", "spatial_temporal")
@@ -78,16 +75,12 @@ class Discriminator(nn.Module):
 
     def save(self, path: Path) -> None:
         """Write weights and configuration to a safetensors file."""
-        with atomic_path(path) as temporary:
-            save_file(self.state_dict(), temporary, metadata={"discriminator": json.dumps(self.config)})
+        save_weights(path, self, "discriminator", self.config)
 
     @classmethod
     def load(cls, path: Path) -> "Discriminator":
         """Read a discriminator, ready for inference."""
-        with safe_open(str(path), "pt") as file:
-            config = (file.metadata() or {}).get("discriminator")
-            if config is None:
-                raise UserError(f"{path}: holds no discriminator; expected one from isopose.training.lifter")
-            model = cls(**json.loads(config))
-            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        config, tensors = load_weights(path, "discriminator")
+        model = cls(**config)
+        model.load_state_dict(tensors)
         return model.eval()

@@ -14,9 +14,6 @@ PATCH = 4
 
 _SMALLEST_GRID = 4
 
-_PIXELS_OF_A_PEAK = 10.0
-"""About the sum of a clear peak's map; normalised maps have it, so that their values stay near 1."""
-
 
 @dataclass(frozen=True)
 class MapEntries:
@@ -50,9 +47,7 @@ class Observations:
         maps = self.maps and replace(
             self.maps, **{k: getattr(self.maps, k).to(device) for k in ("map_index", "pixel", "value")}
         )
-        return Observations(
-            self.coordinates.to(device), self.confidence.to(device), self.box.to(device), maps
-        )
+        return Observations(self.coordinates.to(device), self.confidence.to(device), self.box.to(device), maps)
 
 
 class CoordinateEmbedding(nn.Module):
@@ -105,6 +100,7 @@ class ConvEmbedding(nn.Module):
 
     Each map is first divided by its sum, because the height of a peak says how sure the estimator is and not where
     the joint is; the heights enter the last layer beside the normalised maps' means, which patches learn slowly.
+    The sum of 1 also keeps the patches' features small beside the means, whose noise they would be at first.
     """
 
     uses_maps = True
@@ -112,9 +108,7 @@ class ConvEmbedding(nn.Module):
     def __init__(self, width: int, map_size: int, channels: int = 64) -> None:
         super().__init__()
         if map_size % PATCH:
-            raise UserError(
-                f"embedding 'conv': map size {map_size} is not a multiple of {PATCH}; use another kind"
-            )
+            raise UserError(f"embedding 'conv': map size {map_size} is not a multiple of {PATCH}; use another kind")
         self.width = width
         self.grid = map_size // PATCH
         self.channels = channels
@@ -155,7 +149,7 @@ class ConvEmbedding(nn.Module):
         value = maps.value / total[maps.map_index]
         weighted = value[:, None] * self._place[maps.pixel]
         means = maps.value.new_zeros(count, 2).index_add_(0, maps.map_index, weighted)
-        return replace(maps, value=_PIXELS_OF_A_PEAK * value), means
+        return replace(maps, value=value), means
 
     def _first_layer(self, maps: MapEntries, frames: int) -> Tensor:
         """The patch convolution and its ReLU, (frames, grid^2, channels), from the non-zero pixels."""

@@ -1,6 +1,5 @@
 """The lifter: an embedding and a temporal network, from 2D detections of a clip to its 3D poses."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,18 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from isopose.camera import Camera
 from isopose.crops import image_to_crop
 from isopose.datasets.store import Detections
 from isopose.errors import UserError
-from isopose.files import atomic_path
 from isopose.models.dilated_tcn import DilatedTCN
 from isopose.models.embedding import MapEntries, Observations, build_embedding
 from isopose.models.tcn import MultiStrideTCN
+from isopose.models.weights import load_weights, save_weights
 from isopose.skeleton import MIRROR, NUM_JOINTS
 
 ARCHITECTURES = ("multi_stride", "dilated")
@@ -43,9 +40,7 @@ class Lifter(nn.Module):
         inputs = self.embedding.width + BOX_SIZE * config["box"]
         common = {key: config[key] for key in ("width", "frames", "max_layers", "dropout")}
         if config["architecture"] == "multi_stride":
-            self.tcn: MultiStrideTCN | DilatedTCN = MultiStrideTCN(
-                inputs, strides=config["strides"], **common
-            )
+            self.tcn: MultiStrideTCN | DilatedTCN = MultiStrideTCN(inputs, strides=config["strides"], **common)
         elif config["architecture"] == "dilated":
             self.tcn = DilatedTCN(inputs, **common)
         else:
@@ -68,20 +63,14 @@ class Lifter(nn.Module):
 
     def save(self, path: Path) -> None:
         """Write weights and configuration to a safetensors file."""
-        with atomic_path(path) as temporary:
-            save_file(
-                self.state_dict(), temporary, metadata={"lifter": json.dumps(self.config, sort_keys=True)}
-            )
+        save_weights(path, self, "lifter", self.config)
 
     @classmethod
     def load(cls, path: Path) -> "Lifter":
         """Read a lifter, ready for inference."""
-        with safe_open(str(path), "pt") as file:
-            config = (file.metadata() or {}).get("lifter")
-            if config is None:
-                raise UserError(f"{path}: holds no lifter; expected the output of isopose.training.lifter")
-            model = cls(json.loads(config))
-            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        config, tensors = load_weights(path, "lifter")
+        model = cls(config)
+        model.load_state_dict(tensors)
         return model.eval()
 
 

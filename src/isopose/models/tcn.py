@@ -76,12 +76,9 @@ class MultiStrideTCN(nn.Module):
         super().__init__()
         layers = [min(max_layers, (frames - 1) // (2 * stride)) for stride in strides]
         if min(layers) < 1:
-            raise UserError(
-                f"a stride of {max(strides)} does not fit {frames} frames; lower it or raise frames"
-            )
+            raise UserError(f"a stride of {max(strides)} does not fit {frames} frames; lower it or raise frames")
         self.branches = nn.ModuleList(
-            Branch(inputs, width, stride, count, dropout)
-            for stride, count in zip(strides, layers, strict=True)
+            Branch(inputs, width, stride, count, dropout) for stride, count in zip(strides, layers, strict=True)
         )
         self.head = pose_head(len(strides) * width)
 

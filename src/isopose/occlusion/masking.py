@@ -77,7 +77,7 @@ def random_swap(shape: Shape, probability: float, generator: torch.Generator) ->
 
 @dataclass(frozen=True)
 class Corruption:
-    """What is done to a batch: shift (B, T, K, 2) in map pixels, then order (B, T, K) of joints, then keep (B, T, K)."""
+    """What is done to a batch: shift (B, T, K, 2), map pixels, then order (B, T, K) of joints, then keep (B, T, K)."""
 
     shift: Tensor
     order: Tensor

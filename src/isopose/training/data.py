@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isopose.datasets.store import Clip, DetectionStore, Detections, SequenceStore, ViewKey
+from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, ViewKey
 from isopose.errors import UserError
 from isopose.heatmaps import SparseMaps
 from isopose.models.embedding import MapEntries, Observations
@@ -39,13 +39,9 @@ def read_views(detections: Path, stores: Mapping[str, Path]) -> list[LabelledVie
     with DetectionStore(detections) as detected:
         keys = detected.keys()
         if not keys:
-            raise UserError(
-                f"{detections}: holds no views; expected at least one; check the role in params.yaml"
-            )
+            raise UserError(f"{detections}: holds no views; expected at least one; check the role in params.yaml")
         if missing := {key.source for key in keys} - set(stores):
-            raise UserError(
-                f"{detections}: no sequence store for {sorted(missing)}; give --store <source>=<path>"
-            )
+            raise UserError(f"{detections}: no sequence store for {sorted(missing)}; give --store <source>=<path>")
         for source in dict.fromkeys(key.source for key in keys):
             with SequenceStore(stores[source]) as store:
                 clips = {}
@@ -87,9 +83,7 @@ class Frames:
         boxes = [view.detections.boxes for view in views]
         for view, label in zip(views, labels, strict=True):
             if label.visible is None:
-                raise UserError(
-                    f"{view.key}: has no visibility labels; expected a labelled store; label it first"
-                )
+                raise UserError(f"{view.key}: has no visibility labels; expected a labelled store; label it first")
 
         def joined(parts: list[np.ndarray]) -> Tensor:
             return torch.from_numpy(np.concatenate(parts).astype(np.float32))
@@ -116,9 +110,7 @@ class Frames:
 def _join_maps(parts: list[SparseMaps]) -> SparseMaps:
     """Heatmaps of several views, one after the other."""
     if len({part.size for part in parts}) > 1:
-        raise UserError(
-            f"heatmaps of sizes {sorted({part.size for part in parts})} cannot be trained on together"
-        )
+        raise UserError(f"heatmaps of sizes {sorted({part.size for part in parts})} cannot be trained on together")
     before = np.cumsum([0, *(len(part.pixel) for part in parts)])
     pointers = [part.pointer[:-1] + offset for part, offset in zip(parts, before, strict=False)]
     return SparseMaps(
@@ -168,9 +160,7 @@ class Sampler:
         views, offsets = self._choose()
         first = torch.from_numpy(self.frames.starts[:-1])[views]
         count = torch.from_numpy(np.diff(self.frames.starts))[views]
-        index = first[:, None] + torch.minimum(
-            offsets[:, None] + torch.arange(self.length), count[:, None] - 1
-        )
+        index = first[:, None] + torch.minimum(offsets[:, None] + torch.arange(self.length), count[:, None] - 1)
         batch = self._gather(index, views)
         if self.rotate3d:
             batch = self._rotated(batch, self.frames.joints3d[index])
@@ -219,9 +209,7 @@ class Sampler:
         heatmap. The crop stays where it was.
         """
         turned = self._coin(self.rotate3d)
-        rotations = torch.where(
-            turned[:, None, None], random_rotations(self.clips, self.generator), torch.eye(3)
-        )
+        rotations = torch.where(turned[:, None, None], random_rotations(self.clips, self.generator), torch.eye(3))
         root, poses = joints3d[..., :1, :], rotate(batch.poses, rotations)
         box = batch.observations.box[..., None, :]
 
@@ -291,6 +279,4 @@ def move_pixels(maps: MapEntries, offsets: Tensor, clips: Tensor) -> MapEntries:
         pixels.append((row * maps.size + column)[inside])
         values.append((value * weight)[inside])
     order = torch.argsort(torch.cat(indices), stable=True)
-    return MapEntries(
-        torch.cat(indices)[order], torch.cat(pixels)[order], torch.cat(values)[order], maps.size
-    )
+    return MapEntries(torch.cat(indices)[order], torch.cat(pixels)[order], torch.cat(values)[order], maps.size)

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,10 @@ class Trainer:
     def __init__(self, data: Data, params: Mapping[str, Any], learning_rate: float, steps: int) -> None:
         stage.seed_everything(params["seed"])
         self.data, self.params, self.steps = data, params, steps
-        self.generator = torch.Generator().manual_seed(params["seed"])
+        # One stream a purpose: variants that differ in masking or in the GAN still see the same clips.
+        self.clips3d, self.clips2d, self.masks, self.rotations = (
+            torch.Generator().manual_seed(4 * params["seed"] + stream) for stream in range(4)
+        )
         self.lifter = Lifter({key: params[key] for key in _MODEL_KEYS} | {"map_size": data.map_size})
         self.lifter.mean_pose.copy_(data.train3d.mean_pose)
         self.lifter.to(params["device"])
@@ -132,22 +135,20 @@ class Trainer:
             schedulers.append(self.discriminator_optimizer)
         self.schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(o, steps) for o in schedulers]
         self.samplers = [
-            self._sampler(data.train3d, params["batch_clips"], pairs=params["weights"]["multi_view"] > 0)
+            self._sampler(data.train3d, params["batch_clips"], params["weights"]["multi_view"] > 0, self.clips3d)
         ]
         if data.train2d:
-            self.samplers.append(self._sampler(data.train2d, params["batch_clips_2d"], pairs=False))
+            self.samplers.append(self._sampler(data.train2d, params["batch_clips_2d"], False, self.clips2d))
         if self.discriminator:
-            real = self.samplers[0].draw().poses.to(params["device"])
-            self.discriminator.fit_scales(losses.rotate(real, self._rotations(len(real))))
+            real = self._sampler(data.train3d, 64, False, self.rotations).draw().poses.to(params["device"])
+            self.discriminator.fit_scales(losses.rotate(real, self._draw_rotations(len(real))))
 
-    def _sampler(self, frames: Frames, clips: int, pairs: bool) -> Sampler:
+    def _sampler(self, frames: Frames, clips: int, pairs: bool, generator: torch.Generator) -> Sampler:
         params = self.params
-        return Sampler(
-            frames, clips, params["frames"], self.generator, pairs, params["flip"], params["rotate3d"]
-        )
+        return Sampler(frames, clips, params["frames"], generator, pairs, params["flip"], params["rotate3d"])
 
-    def _rotations(self, count: int) -> Tensor:
-        return losses.random_rotations(count, self.generator).to(self.params["device"])
+    def _draw_rotations(self, count: int) -> Tensor:
+        return losses.random_rotations(count, self.rotations).to(self.params["device"])
 
     def run(self, log: Logger) -> Trained:
         """Train all steps; returns the moving average of the weights, best on validation or last."""
@@ -160,9 +161,7 @@ class Trainer:
                 values = {f"loss_{name}": value.item() for name, value in terms.items()}
                 log(step, values | {"validation_mpjpe_mm": 1000 * error})
                 if error < best.validation_mpjpe or self.params["checkpoint"] == "last":
-                    best = Trained(
-                        copy.deepcopy(self.average.model), copy.deepcopy(self.discriminator), error
-                    )
+                    best = Trained(copy.deepcopy(self.average.model), copy.deepcopy(self.discriminator), error)
         return best
 
     def step(self) -> dict[str, Tensor]:
@@ -173,13 +172,11 @@ class Trainer:
         terms = self._supervised(predicted[0], batches[0])
         if len(batches) > 1:
             unit = self.params["loss_unit"]
-            terms["projection"] = losses.projection_loss(
-                predicted[1], batches[1].joints2d, batches[1].visible, unit
-            )
+            terms["projection"] = losses.projection_loss(predicted[1], batches[1].joints2d, batches[1].visible, unit)
         fake = None
         if self.discriminator:
             fake = torch.cat(predicted)
-            fake = losses.rotate(fake, self._rotations(len(fake)))
+            fake = losses.rotate(fake, self._draw_rotations(len(fake)))
             terms["adversarial"] = losses.generator_loss(self._judge(fake), self.objective)
         self.optimizer.zero_grad()
         losses.total_loss(terms, self.params["weights"]).backward()
@@ -203,14 +200,9 @@ class Trainer:
         masking = self.params["masking"]
         if masking:
             shape = tuple(batch.observations.confidence.shape)
-            corruption = draw_corruption(shape, masking, self.generator)
-            batch = Batch(
-                corrupt(batch.observations, corruption, self.data.map_size),
-                batch.poses,
-                batch.rotations,
-                batch.joints2d,
-                batch.visible,
-            )
+            corruption = draw_corruption(shape, masking, self.masks)
+            observations = corrupt(batch.observations, corruption, self.data.map_size)
+            batch = replace(batch, observations=observations)
         return batch.to(self.params["device"])
 
     def _judge(self, poses: Tensor) -> Tensor:
@@ -221,7 +213,7 @@ class Trainer:
         return logits
 
     def _discriminator_step(self, real: Tensor, fake: Tensor) -> Tensor:
-        real = losses.rotate(real, self._rotations(len(real)))
+        real = losses.rotate(real, self._draw_rotations(len(real)))
         real_logits, fake_logits = self.discriminator(torch.cat([real, fake])).split([len(real), len(fake)])
         loss = losses.discriminator_loss(real_logits, fake_logits, self.objective)
         self.discriminator_optimizer.zero_grad()
@@ -240,9 +232,7 @@ def choose_learning_rate(data: Data, params: Mapping[str, Any], log: Logger) -> 
     for index, rate in enumerate(candidates):
         trained = Trainer(data, pilot, rate, params["pilot_steps"]).run(lambda *_: None)
         errors.append(trained.validation_mpjpe)
-        log(
-            index, {"pilot_learning_rate": rate, "pilot_validation_mpjpe_mm": 1000 * trained.validation_mpjpe}
-        )
+        log(index, {"pilot_learning_rate": rate, "pilot_validation_mpjpe_mm": 1000 * trained.validation_mpjpe})
     return candidates[int(np.argmin(errors))]
 
 
@@ -269,9 +259,7 @@ app = typer.Typer(add_completion=False)
 def main(
     store: list[str] = stage.STORE_OPTION,
     train3d: Path = typer.Option(..., help="Detections of the clips with 3D ground truth."),
-    train2d: Path | None = typer.Option(
-        None, help="Detections of the clips of which only 2D labels are used."
-    ),
+    train2d: Path | None = typer.Option(None, help="Detections of the clips of which only 2D labels are used."),
     validation: Path = typer.Option(..., help="Detections on which all choices are made."),
     output: Path = typer.Option(..., help="The lifter, safetensors."),
     discriminator: Path | None = typer.Option(None, help="The discriminator, safetensors."),
@@ -291,9 +279,9 @@ def main(
     inputs = [train3d, validation, *([train2d] if train2d else [])]
     with tracking.run(key, record, options, inputs=inputs, uri=mlflow) as log:
         trained = train(data, options, log)
-        trained.lifter.cpu().save(output)
+        trained.lifter.save(output)
         if discriminator:
-            trained.discriminator.cpu().save(discriminator)
+            trained.discriminator.save(discriminator)
 
 
 if __name__ == "__main__":

@@ -46,21 +46,17 @@ def projection_loss(predicted: Tensor, target: Tensor, visible: Tensor, unit: fl
     fewer than two visible joints tell nothing.
     """
     visible = visible.to(predicted.dtype) * (visible.sum(-1, keepdim=True) > 1)
+    weights = visible[..., None] / visible.sum(-1).clamp(min=1)[..., None, None]
     with torch.no_grad():
-        scale, shift = fit_weak_perspective(predicted[..., :2], target, visible)
-        # The fitted scale tends to 0 where pose and target disagree; a person is at most so large.
-        scale_bound = _spread(target, visible) / _LARGEST_SPREAD
-        metres = torch.maximum(scale, scale_bound).clamp(min=1e-9)
-    residual = (scale * predicted[..., :2] + shift - target) / metres
+        centred = target - (weights * target).sum(-2, keepdim=True)
+        spread = (weights * centred.square()).sum((-2, -1), keepdim=True).sqrt()
+        target = centred / spread.clamp(min=1e-9)
+        scale, _ = fit_weak_perspective(predicted[..., :2], target, visible)
+        # Of a pose that does not resemble its target the fit tends to 0, but a person is at most so large.
+        scale = scale.clamp(min=1 / _LARGEST_SPREAD)
+        shift = -scale * (weights * predicted[..., :2]).sum(-2, keepdim=True)
+    residual = (scale * predicted[..., :2] + shift - target) / scale
     return (visible * residual.square().sum(-1)).sum() / visible.sum().clamp(min=1) / unit**2
-
-
-def _spread(points: Tensor, weights: Tensor) -> Tensor:
-    """Root mean square distance (..., 1, 1) of points (..., J, 2) from their weighted mean."""
-    weights = weights[..., None]
-    total = weights.sum(-2, keepdim=True).clamp(min=1)
-    centred = points - (weights * points).sum(-2, keepdim=True) / total
-    return ((weights * centred.square()).sum((-2, -1), keepdim=True) / total).sqrt()
 
 
 def random_rotations(count: int, generator: torch.Generator) -> Tensor:
@@ -108,6 +104,4 @@ def total_loss(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Ten
 
     terms and weights are keyed pose, multi_view, projection and adversarial; pose always counts once.
     """
-    return sum(
-        (weights[name] * value for name, value in terms.items() if name != "pose"), start=terms["pose"]
-    )
+    return sum((weights[name] * value for name, value in terms.items() if name != "pose"), start=terms["pose"])

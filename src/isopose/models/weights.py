@@ -1,0 +1,34 @@
+"""Weight files: safetensors with the model's configuration in the metadata, written whole or not at all."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from isopose.errors import UserError
+from isopose.files import atomic_path
+
+
+def save_weights(path: Path, model: nn.Module, kind: str, config: Mapping[str, Any]) -> None:
+    """Write a model's weights and buffers; the same model always gives the same bytes."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={kind: json.dumps(config, sort_keys=True)})
+
+
+def load_weights(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read the configuration and the tensors of a file that holds a model of this kind."""
+    advice = f"expected a {kind} from isopose.training.lifter; delete it and run again"
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            config = (file.metadata() or {}).get(kind)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); {advice}") from error
+    if config is None:
+        raise UserError(f"{path}: holds no {kind}; {advice}")
+    return json.loads(config), tensors

@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from isopose.errors import UserError
+from isopose.models.discriminator import Discriminator
+
+
+@pytest.mark.parametrize(
+    ("options", "inputs"),
+    [
+        ({}, 256 + 256 + 51),
+        ({"coordinates": False}, 512),
+        ({"kind": "spatial"}, 256 + 51),
+        ({"kind": "spatial", "coordinates": False}, 256),
+    ],
+)
+def test_one_logit_a_frame_from_the_groups_asked_for(options, inputs):
+    model = Discriminator(width=8, **options)
+    poses = torch.randn(3, 11, 17, 3, requires_grad=True)
+    logits = model(poses)
+    assert model.enter.in_channels == inputs
+    assert logits.shape == (3, 11)
+    logits.sum().backward()
+    assert (poses.grad != 0).any()
+
+
+def test_a_spatial_discriminator_judges_frames_alone():
+    torch.manual_seed(0)
+    poses = torch.randn(1, 9, 17, 3, requires_grad=True)
+    for kind, reach in (("spatial", 0), ("spatial_temporal", 3)):
+        (gradient,) = torch.autograd.grad(Discriminator(kind=kind, width=8)(poses)[0, 4], poses)
+        seen = gradient.abs().sum((-1, -2))[0].nonzero()[:, 0]
+        assert (seen[0], seen[-1]) == (4 - min(reach, 2), 4 + reach)
+
+
+def test_inputs_are_scaled_to_unit_mean_square_over_real_poses():
+    model = Discriminator(width=8)
+    real = 0.3 * torch.randn(4, 20, 17, 3)
+    model.fit_scales(real)
+    for group, scale in zip(model._groups(real), model.scales, strict=True):
+        torch.testing.assert_close((group / scale).square().mean(), torch.tensor(1.0))
+
+
+def test_saved_and_loaded_it_says_the_same_and_other_files_are_refused(tmp_path):
+    model = Discriminator(width=8, layers=1, interval=2)
+    model.fit_scales(torch.randn(2, 8, 17, 3))
+    model.save(tmp_path / "discriminator.safetensors")
+    poses = torch.randn(2, 8, 17, 3)
+    loaded = Discriminator.load(tmp_path / "discriminator.safetensors")
+    assert torch.equal(loaded(poses), model(poses))
+    assert loaded.config == model.config
+    (tmp_path / "broken.safetensors").write_bytes(b"no weights")
+    with pytest.raises(UserError, match="broken.safetensors"):
+        Discriminator.load(tmp_path / "broken.safetensors")
+    with pytest.raises(UserError, match="kind 'temporal' is unknown"):
+        Discriminator(kind="temporal")

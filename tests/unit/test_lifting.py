@@ -1,0 +1,47 @@
+import json
+
+import numpy as np
+import torch
+from typer.testing import CliRunner
+
+from isopose import lifting
+from isopose.datasets.store import DetectionStore, PoseStore, SequenceStore
+from isopose.models.lifter import Lifter, lift
+
+CONFIG = {
+    "architecture": "multi_stride",
+    "embedding": {"kind": "conv", "width": 16, "channels": 8},
+    "box": True,
+    "strides": [1, 2],
+    "frames": 16,
+    "width": 8,
+    "max_layers": 2,
+    "dropout": 0.0,
+    "map_size": 16,
+}
+
+
+def test_every_view_is_lifted_into_the_pose_store(motion, tmp_path):
+    torch.manual_seed(0)
+    model = Lifter(CONFIG)
+    torch.nn.init.normal_(model.tcn.head.weight)
+    model.eval().save(tmp_path / "lifter.safetensors")
+    options = {
+        "--store": f"test={motion / 'sequences.h5'}",
+        "--detections": motion / "train.h5",
+        "--lifter": tmp_path / "lifter.safetensors",
+        "--output": tmp_path / "poses.h5",
+        "--params": json.dumps({"flip": True, "threads": 1, "device": "cpu"}),
+    }
+    result = CliRunner().invoke(lifting.app, [str(part) for pair in options.items() for part in pair])
+    assert result.exit_code == 0, result.exception
+    with (
+        DetectionStore(motion / "train.h5") as detections,
+        SequenceStore(motion / "sequences.h5") as sequences,
+        PoseStore(tmp_path / "poses.h5") as poses,
+    ):
+        assert poses.keys() == detections.keys()
+        for key in poses.keys():  # noqa: SIM118
+            camera = sequences.read(key.clip).cameras[key.view]
+            expected = lift(model, detections.read(key), camera, flip=True)
+            assert np.array_equal(poses.read(key), expected)

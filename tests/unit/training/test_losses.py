@@ -1,0 +1,133 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from scipy.spatial.transform import Rotation
+
+from isopose.training import losses
+
+UNIT = 0.1
+
+
+def poses(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return 0.4 * torch.randn(*shape, 17, 3, dtype=torch.float64, generator=generator)
+
+
+def test_pose_loss_is_eq_1():
+    predicted, target = poses(2, 3), poses(2, 3, seed=1)
+    total = 0.0
+    for clip in range(2):
+        for frame in range(3):
+            for joint in range(17):
+                difference = (predicted - target)[clip, frame, joint].numpy() / UNIT
+                total += difference @ difference
+    assert losses.pose_loss(predicted, target, UNIT).item() == pytest.approx(total / (2 * 3 * 17))
+
+
+def test_multi_view_loss_is_eq_2():
+    first_rotation, second_rotation = Rotation.random(2, rng=0), Rotation.random(2, rng=1)
+    world = poses(2, 5)
+    views = [
+        torch.from_numpy(np.stack([w.numpy() @ r.T for w, r in zip(world, rotation.as_matrix(), strict=True)]))
+        for rotation in (first_rotation, second_rotation)
+    ]
+    matrices = [torch.from_numpy(r.as_matrix()) for r in (first_rotation, second_rotation)]
+    assert losses.multi_view_loss(*views, *matrices, UNIT).item() == pytest.approx(0, abs=1e-20)
+    error = poses(2, 5, seed=2)
+    expected = (error.numpy() ** 2).sum(-1).mean() / UNIT**2
+    found = losses.multi_view_loss(views[0], views[1] + error, *matrices, UNIT)
+    assert found.item() == pytest.approx(expected)
+
+
+def test_projection_loss_is_eq_3_with_the_best_weak_perspective_camera():
+    predicted = poses(3)
+    target = 120 * predicted[..., :2] + 500 + 10 * poses(3, seed=1)[..., :2]
+    visible = torch.rand(3, 17, generator=torch.Generator().manual_seed(0)) < 0.7
+    squares, count = 0.0, 0
+    for pose, points, seen in zip(predicted.numpy(), target.numpy(), visible.numpy(), strict=True):
+        xy, points = pose[seen, :2], points[seen]
+
+        def misfit(camera, xy=xy, points=points):
+            return ((camera[0] * xy + camera[1:] - points) ** 2).sum()
+
+        camera = minimize(misfit, [100, 500, 500], method="BFGS", options={"gtol": 1e-8}).x
+        squares += misfit(camera) / camera[0] ** 2
+        count += seen.sum()
+    found = losses.projection_loss(predicted, target, visible, UNIT)
+    assert found.item() == pytest.approx(squares / count / UNIT**2, rel=1e-6)
+
+
+def test_projection_loss_has_the_unit_of_the_pose():
+    predicted, target = poses(3), poses(3, seed=1)[..., :2]
+    visible = torch.ones(3, 17)
+    small, large = (losses.projection_loss(predicted, scale * target + 7, visible, UNIT) for scale in (1, 1000))
+    torch.testing.assert_close(small, large)
+
+
+def test_projection_loss_ignores_hidden_joints_and_frames_that_tell_nothing():
+    predicted = poses(2).requires_grad_()
+    target = 100 * poses(2, seed=1)[..., :2]
+    visible = torch.ones(2, 17, dtype=torch.bool)
+    visible[0, 5] = False
+    visible[1, 1:] = False
+    loss = losses.projection_loss(predicted, target, visible, UNIT)
+    loss.backward()
+    gradient = predicted.grad
+    assert (gradient[1] == 0).all()
+    assert (gradient[0, 5] == 0).all()
+    assert (gradient[..., 2] == 0).all()
+    assert (gradient[0, 6, :2] != 0).all()
+    nothing = losses.projection_loss(predicted, target, torch.zeros(2, 17), UNIT)
+    assert nothing.item() == 0
+
+
+def test_projection_loss_of_a_collapsed_pose_stays_finite():
+    predicted = torch.zeros(1, 17, 3, requires_grad=True)
+    target = 300 + 100 * poses(1)[..., :2].float()
+    loss = losses.projection_loss(predicted, target, torch.ones(1, 17), UNIT)
+    loss.backward()
+    assert 0 < loss.item() < 2 / UNIT**2
+    assert predicted.grad.isfinite().all()
+
+
+def test_random_rotations_are_eq_5():
+    rotations = losses.random_rotations(4000, torch.Generator().manual_seed(0)).double().numpy()
+    np.testing.assert_allclose(rotations @ rotations.transpose(0, 2, 1), np.eye(3)[None].repeat(4000, 0), atol=1e-6)
+    gamma, alpha, beta = Rotation.from_matrix(rotations).as_euler("ZXY").T
+    for angle, bound in ((alpha, 0.2 * math.pi), (beta, math.pi), (gamma, 0.2 * math.pi)):
+        assert np.abs(angle).max() <= bound + 1e-6
+        assert np.abs(angle).max() > 0.99 * bound
+        assert angle.std() == pytest.approx(bound / math.sqrt(3), rel=0.05)
+
+
+def test_rotate_turns_every_frame_of_a_clip():
+    rotations = losses.random_rotations(2, torch.Generator().manual_seed(0)).double()
+    clips = poses(2, 3)
+    turned = losses.rotate(clips, rotations)
+    np.testing.assert_allclose(turned[1, 2, 7], rotations[1].numpy() @ clips[1, 2, 7].numpy())
+
+
+def test_gan_objectives():
+    real, fake = torch.tensor([[2.0, -1.0]]), torch.tensor([[0.5, -3.0]])
+
+    def sigmoid(x):
+        return 1 / (1 + math.exp(-x))
+
+    expected = -sum(math.log(sigmoid(r)) + math.log(1 - sigmoid(f)) for r, f in ((2, 0.5), (-1, -3))) / 2
+    assert losses.discriminator_loss(real, fake, "non_saturating").item() == pytest.approx(expected)
+    expected = -(math.log(sigmoid(0.5)) + math.log(sigmoid(-3))) / 2
+    assert losses.generator_loss(fake, "non_saturating").item() == pytest.approx(expected)
+    expected = (1 + 4 + 0.25 + 9) / 4
+    assert losses.discriminator_loss(real, fake, "least_squares").item() == pytest.approx(expected)
+    assert losses.generator_loss(fake, "least_squares").item() == pytest.approx((0.25 + 16) / 2)
+
+
+def test_total_loss_is_eq_6():
+    names = ("pose", "multi_view", "projection", "adversarial")
+    terms = {name: torch.tensor(float(value)) for name, value in zip(names, (1, 10, 100, 1000), strict=True)}
+    weights = {"multi_view": 0.5, "projection": 0.1, "adversarial": 0.01}
+    assert losses.total_loss(terms, weights).item() == pytest.approx(1 + 5 + 10 + 10)
+    assert losses.total_loss({"pose": terms["pose"]}, weights).item() == 1
