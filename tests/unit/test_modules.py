@@ -1,0 +1,19 @@
+from isopose.modules import source_files
+
+
+def names(module):
+    return {path.as_posix().split("isopose/", 1)[1] for path in source_files(module)}
+
+
+def test_the_module_itself_and_what_it_imports_at_any_depth():
+    found = names("isopose.evaluation.evaluate")
+    assert {"evaluation/evaluate.py", "evaluation/metrics.py", "datasets/store.py", "camera.py", "files.py"} <= found
+
+
+def test_imports_inside_functions_count():
+    assert "reporting/pictures.py" in names("isopose.reporting.figures")
+
+
+def test_nothing_that_is_not_imported():
+    assert names("isopose.skeleton") == {"skeleton.py"}
+    assert "training/lifter.py" not in names("isopose.iso.refine")

@@ -1,0 +1,70 @@
+import json
+
+import mlflow
+import pytest
+
+from isopose import tracking
+from isopose.errors import UserError
+
+
+def write_run(folder, uri=None, key="demo/e/lifter", parent=None):
+    data = folder / "input.txt"
+    data.write_text("data")
+    record = folder / f"{key.replace('/', '_')}.json"
+    with tracking.run(key, record, {"a": {"b": 1}}, {"seed": "1"}, [data], parent, uri) as log:
+        log(0, {"loss": 2.0})
+        log(1, {"loss": 1.0})
+        log.history("mpjpe", [3.0, 2.0, 1.5])
+        log.summary({"best": 1.5})
+    return record
+
+
+def test_the_record_is_complete_and_the_same_every_time(tmp_path):
+    first = write_run(tmp_path).read_bytes()
+    assert write_run(tmp_path).read_bytes() == first
+    record = tracking.read_record(tmp_path / "demo_e_lifter.json")
+    assert record["metrics"] == {"loss": [[0, 2.0], [1, 1.0]], "mpjpe": [[0, 3.0], [1, 2.0], [2, 1.5]]}
+    assert record["summary"] == {"best": 1.5}
+    (digest,) = record["inputs"].values()
+    assert digest == "3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7"  # sha256sum of "data"
+
+
+def test_a_failed_run_leaves_no_record(tmp_path):
+    with pytest.raises(RuntimeError), tracking.run("demo/x", tmp_path / "r.json", {}):
+        raise RuntimeError
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_mlflow_holds_the_run_nested_under_its_parent_and_only_the_newest_is_latest(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    write_run(tmp_path, uri)
+    write_run(tmp_path, uri)
+    write_run(tmp_path, uri, "demo/e/iso/constant", parent="demo/e/lifter")
+    client = mlflow.MlflowClient(uri)
+    experiment = client.get_experiment_by_name("demo")
+    runs = client.search_runs([experiment.experiment_id])
+    lifters = [r for r in runs if r.data.tags["isopose.key"] == "demo/e/lifter"]
+    assert sorted(r.data.tags["isopose.latest"] for r in lifters) == ["false", "true"]
+    latest = next(r for r in lifters if r.data.tags["isopose.latest"] == "true")
+    (iso,) = [r for r in runs if r.data.tags["isopose.key"] == "demo/e/iso/constant"]
+    assert iso.data.tags["mlflow.parentRunId"] == latest.info.run_id
+    assert iso.data.params == {"a.b": "1"}
+    assert [m.value for m in client.get_metric_history(iso.info.run_id, "mpjpe")] == [3.0, 2.0, 1.5]
+    assert iso.info.status == "FINISHED"
+
+
+def test_importing_the_module_does_not_import_mlflow():
+    import subprocess
+    import sys
+
+    program = "import sys, isopose.tracking; sys.exit('mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_a_foreign_file_is_no_record(tmp_path):
+    (tmp_path / "r.json").write_text("{}")
+    with pytest.raises(UserError, match=r"r\.json"):
+        tracking.read_record(tmp_path / "r.json")
+    (tmp_path / "r.json").write_text(json.dumps([])[:-1])
+    with pytest.raises(UserError, match=r"r\.json"):
+        tracking.read_record(tmp_path / "r.json")

@@ -1,0 +1,102 @@
+import json
+import sqlite3
+
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.workflow
+
+TABLES = ["ablation", "iso", "actions_mpjpe", "actions_p_mpjpe", "occlusion", "estimator"]
+FIGURES = ["ablation", "calibration", "cylinder_man", "iso_curves", "occlusion", "samples", "training", "weights"]
+ISO = {"refine", "evaluate", "select_weighting", "table", "table_figure", "iso_curves_figure", "samples_figure"}
+
+
+def test_every_table_and_figure_is_there(smoke):
+    reports = smoke.folder / "reports/smoke"
+    for table in TABLES:
+        for ending in ("csv", "md", "tex"):
+            assert (reports / f"synthetic/tables/{table}.{ending}").stat().st_size > 100
+    for figure in FIGURES:
+        for ending in ("svg", "png"):
+            assert (reports / f"synthetic/figures/{figure}.{ending}").stat().st_size > 2000
+    page = (reports / "index.html").read_text()
+    assert "Synthetic data" in page
+    for figure in FIGURES:
+        assert f"synthetic/figures/{figure}.svg" in page
+
+
+def test_table_rows_trace_to_runs(smoke):
+    table = pd.read_csv(smoke.folder / "reports/smoke/synthetic/tables/ablation.csv")
+    assert table["track"].eq("smoke").all()
+    full = table.set_index("row").loc["full"]
+    assert full["dataset"] == "synthetic" and full["run"] == "full/seed1"
+    record = json.loads((smoke.folder / "results/smoke/synthetic/lifters/full/seed1/record.json").read_text())
+    assert record["key"] == "smoke/synthetic/lifter/full/seed1"
+    assert record["params"]["seed"] == 1
+    scores = pd.read_csv(smoke.folder / "results/smoke/synthetic/scores/test/full/seed1.csv")
+    clean = scores[~scores["occluded_view"]]
+    by_action = clean.groupby("action")[["mpjpe", "frames"]].sum()
+    assert full["clean_mpjpe"] == pytest.approx((by_action["mpjpe"] / by_action["frames"]).mean(), abs=1e-3)
+
+
+def test_mlflow_nests_every_weighting_under_its_lifter(smoke):
+    with sqlite3.connect(smoke.folder / "mlflow.db") as database:
+        tags = pd.read_sql("select run_uuid, key, value from tags", database).pivot(
+            index="run_uuid", columns="key", values="value"
+        )
+        metrics = pd.read_sql("select run_uuid, count(*) n from metrics where key = 'mpjpe' group by 1", database)
+    runs = tags.set_index("isopose.key")
+    parent = tags.index[tags["isopose.key"] == "smoke/synthetic/lifter/full/seed1"].item()
+    weightings = runs[runs.index.str.contains("/iso/test/")]
+    assert len(weightings) == 3
+    assert weightings["mlflow.parentRunId"].eq(parent).all()
+    assert set(metrics["n"]) == {6}  # iso.iterations + 1 points: MLflow's chart is Figure 8
+
+
+def test_again_there_is_nothing_to_be_done(smoke):
+    assert smoke.planned() == {}
+
+
+def test_an_iso_parameter_reruns_iso_and_what_follows(smoke):
+    planned = smoke.planned("--config", "iso={smoothness: 0.1}")
+    assert planned["refine"] == 6
+    assert set(planned) <= ISO | {"index", "parameters", "all"}
+
+
+def test_a_lifter_parameter_leaves_data_and_estimator_alone(smoke):
+    planned = smoke.planned("--config", "lifter={steps: 21}")
+    assert planned["train_lifter"] == planned["train_adversarial_lifter"] == 1
+    upstream = {"preprocess", "occlusion_labels", "render_images", "train_estimator", "detect", "calibrate"}
+    assert not upstream & set(planned)
+
+
+def test_an_edited_module_reruns_the_stages_that_use_it(smoke):
+    module = smoke.folder / "src/isopose/iso/weights.py"
+    text = module.read_text()
+    module.write_text(text + "\n# a comment\n")
+    try:
+        planned = smoke.planned()
+    finally:
+        module.write_text(text)
+    assert planned["refine"] == 6
+    assert "train_lifter" not in planned
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lifter={stepps: 3}"], "unknown parameter 'lifter.stepps', did you mean 'steps'"),
+        (["iso={iterations: many}"], "'iso.iterations' is 'many', expected integer"),
+        (["seed=-1"], "'seed' is -1, expected at least 0"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_by_name_before_anything_runs(smoke, arguments, message):
+    printed = smoke.snakemake("--config", *arguments, check=False)
+    assert message in printed
+    assert "Traceback" not in printed
+
+
+def test_an_unknown_track_is_refused_in_one_line(smoke):
+    done = smoke.run("workflow/run", "opne", "--cores", "1", check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: unknown track 'opne'; the tracks here are: demo open paper smoke\n"
