@@ -6,6 +6,7 @@ configfile: "params.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/rows.smk"
 include: "workflow/rules/datasets.smk"
 include: "workflow/rules/occlusion.smk"
 include: "workflow/rules/estimator.smk"

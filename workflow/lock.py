@@ -40,9 +40,7 @@ def resolved() -> str:
         venv.create(folder, with_pip=True)
         python = f"{folder}/bin/python"
         subprocess.run([python, "-m", "pip", "install", "--quiet", *direct()], check=True)
-        frozen = subprocess.run(
-            [python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True
-        ).stdout
+        frozen = subprocess.run([python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True).stdout
     # A local build's suffix (torch's "+cpu") is not a version that other machines can find.
     return re.sub(r"\+\w+$", "", frozen, flags=re.MULTILINE)
 
@@ -50,6 +48,4 @@ def resolved() -> str:
 if __name__ == "__main__":
     (ROOT / "environment.yml").write_text(conda_environment())
     if "--environment-only" not in sys.argv:
-        (ROOT / "requirements.lock").write_text(
-            "# Everything, pinned; `make lock` writes this file.\n" + resolved()
-        )
+        (ROOT / "requirements.lock").write_text("# Everything, pinned; `make lock` writes this file.\n" + resolved())

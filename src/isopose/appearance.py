@@ -49,7 +49,8 @@ class Appearance:
     girths: factors by `GIRTHS`. palette: (9, 3) RGB 0..255 by `PALETTE`. shirt, trousers: (2, 3) rows
     (across, along, phase) of a pattern, see `sample_pattern`. sleeve, leg: how far cloth reaches, 0 at shoulder
     or hip, 1 at elbow or knee, 2 at wrist or ankle. opening: half the width of the light vest that shows down the
-    front of the open shirt, m: it tells front from back, not left from right. hair: lowest hair at the back of the head, in half heads.
+    front of the open shirt, m: it tells front from back, not left from right. hair: lowest hair at the back of
+    the head, in half heads.
     light: unit vector toward the light, camera frame. ambient: share of light without direction. background:
     seed of the scene. offset: (2,) shift into the scene, texels. noise: standard deviation of a pixel, 0..255.
     blur: passes of a (1, 2, 1) filter.

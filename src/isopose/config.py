@@ -91,9 +91,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command()
-def main(
-    output: Path = typer.Option(..., help="YAML file to write."), params: str = stage.PARAMS_OPTION
-) -> None:
+def main(output: Path = typer.Option(..., help="YAML file to write."), params: str = stage.PARAMS_OPTION) -> None:
     """Write the parameters that a run uses, overlay and command line included, beside its report."""
     stage.write_text(output, yaml.safe_dump(json.loads(params), sort_keys=False, allow_unicode=True, width=120))
 

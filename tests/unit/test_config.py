@@ -27,7 +27,11 @@ def test_every_track_is_valid_and_named_like_its_folder(overlay):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("lifter", "weights", "multi_vew"), 1.0, "unknown parameter 'lifter.weights.multi_vew', did you mean 'multi_view'?"),
+        (
+            ("lifter", "weights", "multi_vew"),
+            1.0,
+            "unknown parameter 'lifter.weights.multi_vew', did you mean 'multi_view'?",
+        ),
         (("estimator", "widht"), 16, "unknown parameter 'estimator.widht', did you mean 'width'?"),
         (("evaluations", "synthetic", "test", 0, "camera"), [], "did you mean 'cameras'?"),
         (("variants", "base", "set", "dropout"), 2, "'variants.base.set.dropout' is 2, expected less than 1"),

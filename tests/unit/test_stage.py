@@ -45,10 +45,23 @@ def test_a_user_error_is_one_line_and_exit_status_1(tmp_path):
 
 
 STAGES = [
-    "datasets.preprocess", "occlusion.label", "rendering", "training.estimator", "detection", "calibrate", "training.lifter",
-    "lifting", "iso.refine", "iso.select", "evaluation.evaluate", "reporting.tables", "reporting.figures", "reporting.html",
-    "tracking", "config",
-]  # fmt: skip
+    "datasets.preprocess",
+    "occlusion.label",
+    "rendering",
+    "training.estimator",
+    "detection",
+    "calibrate",
+    "training.lifter",
+    "lifting",
+    "iso.refine",
+    "iso.select",
+    "evaluation.evaluate",
+    "reporting.tables",
+    "reporting.figures",
+    "reporting.html",
+    "tracking",
+    "config",
+]
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
@@ -124,3 +125,17 @@ def refined_lifter():
     """The lifter that ISO starts from, as variant/seedN."""
     variant = config["iso"]["lifter"]
     return f"{variant}/{first_seed(variant)}"
+
+
+def uses_2d_data(variant):
+    """Whether a variant trains on the 2D-only role."""
+    return variant_options(variant)["weights"]["projection"] > 0
+
+
+def training_roles(variant):
+    """Roles that the training of a variant reads."""
+    return ["train3d", "validation", *(["train2d"] if uses_2d_data(variant) else [])]
+
+
+ADVERSARIAL = [variant for variant in config["variants"] if is_adversarial(variant)]
+PLAIN = [variant for variant in config["variants"] if not is_adversarial(variant)]

@@ -6,19 +6,19 @@ rule preprocess:
         code=code("isopose.datasets.preprocess"),
     output:
         f"{RESULTS}/sequences/{{source}}.h5",
-    params:
-        options=lambda w: options(
-            config["sources"][w.source], camera=config["camera"], occluder=config["occluder"], seed=SEED
-        ),
     log:
         f"{LOGS}/preprocess/{{source}}.log",
     benchmark:
         f"{BENCHMARKS}/preprocess/{{source}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=20,
-    conda:
-        "../../environment.yml"
+    params:
+        options=lambda w: options(
+            config["sources"][w.source], camera=config["camera"], occluder=config["occluder"], seed=SEED
+        ),
     shell:
         "python -m isopose.datasets.preprocess --output {output} --params {params.options:q} > {log} 2>&1"

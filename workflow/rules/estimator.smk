@@ -4,18 +4,18 @@
 rule mlflow_database:
     output:
         f"{RESULTS}/mlflow.ready",
-    params:
-        experiment=TRACK,
     log:
         f"{LOGS}/mlflow_database.log",
     benchmark:
         f"{BENCHMARKS}/mlflow_database.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=5,
-    conda:
-        "../../environment.yml"
+    params:
+        experiment=TRACK,
     shell:
         "python -m isopose.tracking init --experiment {params.experiment} --marker {output} > {log} 2>&1"
 
@@ -26,6 +26,16 @@ rule render_images:
         code=code("isopose.rendering"),
     output:
         f"{RESULTS}/{{evaluation}}/images/{{split}}.h5",
+    log:
+        f"{LOGS}/{{evaluation}}/render_images/{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/{{evaluation}}/render_images/{{split}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
     params:
         options=lambda w: options(
             {key: value for key, value in config["images"].items() if key not in ("train", "validation")},
@@ -35,16 +45,6 @@ rule render_images:
             seed=SEED,
         ),
         stores=lambda w, input: store_options(input.stores),
-    log:
-        f"{LOGS}/{{evaluation}}/render_images/{{split}}.log",
-    benchmark:
-        f"{BENCHMARKS}/{{evaluation}}/render_images/{{split}}.tsv"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    conda:
-        "../../environment.yml"
     shell:
         "python -m isopose.rendering {params.stores} --output {output} --params {params.options:q} > {log} 2>&1"
 
@@ -58,19 +58,19 @@ rule train_estimator:
     output:
         weights=f"{RESULTS}/{{evaluation}}/estimator/estimator.safetensors",
         record=f"{RESULTS}/{{evaluation}}/estimator/record.json",
-    params:
-        options=options(config["estimator"], seed=SEED, device=config["device"]),
-        key=f"{TRACK}/{{evaluation}}/estimator",
     log:
         f"{LOGS}/{{evaluation}}/train_estimator.log",
     benchmark:
         f"{BENCHMARKS}/{{evaluation}}/train_estimator.tsv"
+    conda:
+        "../../environment.yml"
     threads: config["estimator"]["threads"]
     resources:
         mem_mb=3000,
         runtime=30,
-    conda:
-        "../../environment.yml"
+    params:
+        options=options(config["estimator"], seed=SEED, device=config["device"]),
+        key=f"{TRACK}/{{evaluation}}/estimator",
     shell:
         "python -m isopose.training.estimator --images {input.images} --validation {input.validation}"
         " --output {output.weights} --record {output.record} --key {params.key}"
@@ -85,6 +85,16 @@ rule detect:
     output:
         detections=f"{RESULTS}/{{evaluation}}/detections/{{role}}.h5",
         quality=f"{RESULTS}/{{evaluation}}/detections/{{role}}.json",
+    log:
+        f"{LOGS}/{{evaluation}}/detect/{{role}}.log",
+    benchmark:
+        f"{BENCHMARKS}/{{evaluation}}/detect/{{role}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: config["detection"]["threads"]
+    resources:
+        mem_mb=2000,
+        runtime=30,
     params:
         options=lambda w: options(
             config["detection"],
@@ -93,16 +103,6 @@ rule detect:
             device=config["device"],
         ),
         stores=lambda w, input: store_options(input.stores),
-    log:
-        f"{LOGS}/{{evaluation}}/detect/{{role}}.log",
-    benchmark:
-        f"{BENCHMARKS}/{{evaluation}}/detect/{{role}}.tsv"
-    threads: config["detection"]["threads"]
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    conda:
-        "../../environment.yml"
     shell:
         "python -m isopose.detection {params.stores} --estimator {input.estimator} --output {output.detections}"
         " --quality {output.quality} --params {params.options:q} > {log} 2>&1"
@@ -115,19 +115,19 @@ rule calibrate:
         code=code("isopose.calibrate"),
     output:
         f"{RESULTS}/{{evaluation}}/calibration/calibration.json",
-    params:
-        options=options(config["calibration"]),
-        stores=lambda w, input: store_options(input.stores),
     log:
         f"{LOGS}/{{evaluation}}/calibrate.log",
     benchmark:
         f"{BENCHMARKS}/{{evaluation}}/calibrate.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=10,
-    conda:
-        "../../environment.yml"
+    params:
+        options=options(config["calibration"]),
+        stores=lambda w, input: store_options(input.stores),
     shell:
         "python -m isopose.calibrate {params.stores} --detections {input.detections} --output {output}"
         " --params {params.options:q} > {log} 2>&1"

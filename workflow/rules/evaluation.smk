@@ -9,19 +9,19 @@ rule evaluate:
     output:
         scores=f"{RESULTS}/{{evaluation}}/scores/{{role}}/{{method}}.csv",
         metrics=f"{RESULTS}/{{evaluation}}/scores/{{role}}/{{method}}.json",
-    params:
-        options=options(config["scores"]),
-        stores=lambda w, input: store_options(input.stores),
     log:
         f"{LOGS}/{{evaluation}}/evaluate/{{role}}/{{method}}.log",
     benchmark:
         f"{BENCHMARKS}/{{evaluation}}/evaluate/{{role}}/{{method}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=10,
-    conda:
-        "../../environment.yml"
+    params:
+        options=options(config["scores"]),
+        stores=lambda w, input: store_options(input.stores),
     shell:
         "python -m isopose.evaluation.evaluate {params.stores} --poses {input.poses} --output {output.scores}"
         " --metrics {output.metrics} --params {params.options:q} > {log} 2>&1"

@@ -19,6 +19,16 @@ rule refine:
         poses=f"{RESULTS}/{{evaluation}}/poses/{{role}}/iso/{{weighting}}.h5",
         trace=f"{RESULTS}/{{evaluation}}/iso/{{role}}/{{weighting}}/trace.csv",
         record=f"{RESULTS}/{{evaluation}}/iso/{{role}}/{{weighting}}/record.json",
+    log:
+        f"{LOGS}/{{evaluation}}/refine/{{role}}/{{weighting}}.log",
+    benchmark:
+        f"{BENCHMARKS}/{{evaluation}}/refine/{{role}}/{{weighting}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: config["iso"]["threads"]
+    resources:
+        mem_mb=3000,
+        runtime=30,
     params:
         options=lambda w: options(
             {key: value for key, value in config["iso"].items() if key not in ("lifter", "weightings")},
@@ -29,16 +39,6 @@ rule refine:
         stores=lambda w, input: store_options(input.stores),
         key=f"{TRACK}/{{evaluation}}/iso/{{role}}/{{weighting}}",
         parent=lambda w: f"{TRACK}/{owner(w.evaluation)}/lifter/{refined_lifter()}",
-    log:
-        f"{LOGS}/{{evaluation}}/refine/{{role}}/{{weighting}}.log",
-    benchmark:
-        f"{BENCHMARKS}/{{evaluation}}/refine/{{role}}/{{weighting}}.tsv"
-    threads: config["iso"]["threads"]
-    resources:
-        mem_mb=3000,
-        runtime=30,
-    conda:
-        "../../environment.yml"
     shell:
         "python -m isopose.iso.refine {params.stores} --poses {input.poses} --detections {input.detections}"
         " --calibration {input.calibration} --discriminator {input.discriminator} --output {output.poses}"
@@ -55,19 +55,17 @@ rule select_weighting:
         code=code("isopose.iso.select"),
     output:
         f"{RESULTS}/{{evaluation}}/iso/selection.json",
-    params:
-        metrics=lambda w, input: " ".join(
-            f"--metrics {os.path.basename(path)[:-5]}={path}" for path in input.metrics
-        ),
     log:
         f"{LOGS}/{{evaluation}}/select_weighting.log",
     benchmark:
         f"{BENCHMARKS}/{{evaluation}}/select_weighting.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=500,
         runtime=5,
-    conda:
-        "../../environment.yml"
+    params:
+        metrics=lambda w, input: " ".join(f"--metrics {os.path.basename(path)[:-5]}={path}" for path in input.metrics),
     shell:
         "python -m isopose.iso.select {params.metrics} --output {output} > {log} 2>&1"

@@ -1,48 +1,35 @@
 # Train the lifters (with the discriminator, where a variant has one) and lift (paper 3.1 - 3.3).
 
-ADVERSARIAL = [variant for variant in config["variants"] if is_adversarial(variant)]
-PLAIN = [variant for variant in config["variants"] if not is_adversarial(variant)]
-
-
-def uses_2d_data(variant):
-    return variant_options(variant)["weights"]["projection"] > 0
-
-
-def training_roles(variant):
-    return ["train3d", "validation", *(["train2d"] if uses_2d_data(variant) else [])]
-
 
 rule train_lifter:
     input:
         stores=lambda w: labelled(w.evaluation, *training_roles(w.variant)),
         train3d=f"{RESULTS}/{{evaluation}}/detections/train3d.h5",
-        train2d=lambda w: (
-            f"{RESULTS}/{w.evaluation}/detections/train2d.h5" if uses_2d_data(w.variant) else []
-        ),
+        train2d=lambda w: (f"{RESULTS}/{w.evaluation}/detections/train2d.h5" if uses_2d_data(w.variant) else []),
         validation=f"{RESULTS}/{{evaluation}}/detections/validation.h5",
         mlflow=f"{RESULTS}/mlflow.ready",
         code=code("isopose.training.lifter"),
     output:
         weights=f"{RESULTS}/{{evaluation}}/lifters/{{variant}}/seed{{seed}}/lifter.safetensors",
         record=f"{RESULTS}/{{evaluation}}/lifters/{{variant}}/seed{{seed}}/record.json",
+    log:
+        f"{LOGS}/{{evaluation}}/train_lifter/{{variant}}/seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/{{evaluation}}/train_lifter/{{variant}}/seed{{seed}}.tsv"
+    wildcard_constraints:
+        variant="|".join(PLAIN),
+    conda:
+        "../../environment.yml"
+    threads: config["lifter"]["threads"]
+    resources:
+        mem_mb=3000,
+        runtime=30,
     params:
         options=lambda w: options(variant_options(w.variant), seed=int(w.seed), device=config["device"]),
         stores=lambda w, input: store_options(input.stores),
         train2d=lambda w, input: f"--train2d {input.train2d}" if input.train2d else "",
         discriminator="",
         key=f"{TRACK}/{{evaluation}}/lifter/{{variant}}/seed{{seed}}",
-    wildcard_constraints:
-        variant="|".join(PLAIN),
-    log:
-        f"{LOGS}/{{evaluation}}/train_lifter/{{variant}}/seed{{seed}}.log",
-    benchmark:
-        f"{BENCHMARKS}/{{evaluation}}/train_lifter/{{variant}}/seed{{seed}}.tsv"
-    threads: config["lifter"]["threads"]
-    resources:
-        mem_mb=3000,
-        runtime=30,
-    conda:
-        "../../environment.yml"
     shell:
         "python -m isopose.training.lifter {params.stores} --train3d {input.train3d} {params.train2d}"
         " --validation {input.validation} --output {output.weights} {params.discriminator}"
@@ -54,42 +41,40 @@ use rule train_lifter as train_adversarial_lifter with:
         weights=f"{RESULTS}/{{evaluation}}/lifters/{{variant}}/seed{{seed}}/lifter.safetensors",
         record=f"{RESULTS}/{{evaluation}}/lifters/{{variant}}/seed{{seed}}/record.json",
         discriminator=f"{RESULTS}/{{evaluation}}/lifters/{{variant}}/seed{{seed}}/discriminator.safetensors",
+    wildcard_constraints:
+        variant="|".join(ADVERSARIAL),
     params:
         options=lambda w: options(variant_options(w.variant), seed=int(w.seed), device=config["device"]),
         stores=lambda w, input: store_options(input.stores),
         train2d=lambda w, input: f"--train2d {input.train2d}" if input.train2d else "",
         discriminator=lambda w, output: f"--discriminator {output.discriminator}",
         key=f"{TRACK}/{{evaluation}}/lifter/{{variant}}/seed{{seed}}",
-    wildcard_constraints:
-        variant="|".join(ADVERSARIAL),
 
 
 rule lift:
     input:
         stores=lambda w: labelled(w.evaluation, w.role),
         detections=f"{RESULTS}/{{evaluation}}/detections/{{role}}.h5",
-        lifter=lambda w: (
-            f"{RESULTS}/{owner(w.evaluation)}/lifters/{w.variant}/seed{w.seed}/lifter.safetensors"
-        ),
+        lifter=lambda w: (f"{RESULTS}/{owner(w.evaluation)}/lifters/{w.variant}/seed{w.seed}/lifter.safetensors"),
         code=code("isopose.lifting"),
     output:
         f"{RESULTS}/{{evaluation}}/poses/{{role}}/{{variant}}/seed{{seed}}.h5",
-    params:
-        options=options(config["lifting"], device=config["device"]),
-        stores=lambda w, input: store_options(input.stores),
-        mean_pose="",
-    wildcard_constraints:
-        variant="|".join(config["variants"]),
     log:
         f"{LOGS}/{{evaluation}}/lift/{{role}}/{{variant}}/seed{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/{{evaluation}}/lift/{{role}}/{{variant}}/seed{{seed}}.tsv"
+    wildcard_constraints:
+        variant="|".join(config["variants"]),
+    conda:
+        "../../environment.yml"
     threads: config["lifting"]["threads"]
     resources:
         mem_mb=2000,
         runtime=20,
-    conda:
-        "../../environment.yml"
+    params:
+        options=options(config["lifting"], device=config["device"]),
+        stores=lambda w, input: store_options(input.stores),
+        mean_pose="",
     shell:
         "python -m isopose.lifting {params.stores} --detections {input.detections} --lifter {input.lifter} {params.mean_pose}"
         " --output {output} --params {params.options:q} > {log} 2>&1"
@@ -103,9 +88,9 @@ use rule lift as lift_mean_pose with:
         code=code("isopose.lifting"),
     output:
         f"{RESULTS}/{{evaluation}}/poses/{{role}}/{{variant}}/seed{{seed}}.h5",
+    wildcard_constraints:
+        variant="mean_pose",
     params:
         options=options(config["lifting"], device=config["device"]),
         stores=lambda w, input: store_options(input.stores),
         mean_pose="--mean-pose",
-    wildcard_constraints:
-        variant="mean_pose",

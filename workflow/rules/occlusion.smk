@@ -7,18 +7,18 @@ rule occlusion_labels:
         code=code("isopose.occlusion.label"),
     output:
         f"{RESULTS}/labelled/{{source}}.h5",
-    params:
-        options=options(config["occlusion"]),
     log:
         f"{LOGS}/occlusion_labels/{{source}}.log",
     benchmark:
         f"{BENCHMARKS}/occlusion_labels/{{source}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=20,
-    conda:
-        "../../environment.yml"
+    params:
+        options=options(config["occlusion"]),
     shell:
         "python -m isopose.occlusion.label --sequences {input.sequences} --output {output}"
         " --params {params.options:q} > {log} 2>&1"

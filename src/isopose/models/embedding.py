@@ -146,8 +146,8 @@ class ConvEmbedding(nn.Module):
     def _normalised(self, maps: MapEntries, count: int) -> tuple[MapEntries, Tensor]:
         """The maps divided by their sums, and their means (count, 2), the crop being [-1, 1]; zero if empty."""
         total = maps.value.new_zeros(count).index_add_(0, maps.map_index, maps.value)
-        value = maps.value / total[maps.map_index]
-        weighted = value[:, None] * self._place[maps.pixel]
+        value = maps.value / total.index_select(0, maps.map_index)
+        weighted = value[:, None] * self._place.index_select(0, maps.pixel)
         means = maps.value.new_zeros(count, 2).index_add_(0, maps.map_index, weighted)
         return replace(maps, value=value), means
 
@@ -156,14 +156,15 @@ class ConvEmbedding(nn.Module):
         cells, joint_inputs = self.grid**2, PATCH**2
         inputs = NUM_JOINTS * joint_inputs
         every_map = torch.arange(frames * NUM_JOINTS, device=maps.pixel.device)
-        cell = (every_map // NUM_JOINTS * cells)[maps.map_index] + self._cell[maps.pixel]
-        occupied = torch.zeros(frames * cells, dtype=torch.bool, device=cell.device)
-        occupied[cell] = True
-        rows = torch.cumsum(occupied, 0) - 1
-        place = (every_map % NUM_JOINTS * joint_inputs)[maps.map_index] + self._inside[maps.pixel]
+        first_cell, first_input = every_map // NUM_JOINTS * cells, every_map % NUM_JOINTS * joint_inputs
+        cell = first_cell.index_select(0, maps.map_index) + self._cell.index_select(0, maps.pixel)
+        occupied = torch.zeros(frames * cells, dtype=torch.bool, device=cell.device).index_fill_(0, cell, True)
+        first_of_row = (torch.cumsum(occupied, 0) - 1) * inputs
+        target = first_of_row.index_select(0, cell)
+        target += first_input.index_select(0, maps.map_index)
+        target += self._inside.index_select(0, maps.pixel)
         where = occupied.nonzero()[:, 0]
-        patches = maps.value.new_zeros(len(where) * inputs)
-        patches.index_add_(0, rows[cell] * inputs + place, maps.value)
+        patches = maps.value.new_zeros(len(where) * inputs).index_add_(0, target, maps.value)
         features = F.relu(self.patch(patches.view(-1, inputs)))
         empty = features.new_zeros(frames * cells, self.channels)
         return empty.index_copy(0, where, features).view(frames, cells, self.channels)

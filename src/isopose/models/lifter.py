@@ -23,6 +23,9 @@ ARCHITECTURES = ("multi_stride", "dilated")
 
 BOX_SIZE = 3
 
+OUTPUT_UNIT = 0.1
+"""The network answers in decimetres: in metres a step of Adam would move a pose by too much at useful rates."""
+
 
 class Lifter(nn.Module):
     """Observations of clips (B, T) to root-relative poses (B, T, 17, 3), m, camera frame, pelvis at zero.
@@ -58,7 +61,7 @@ class Lifter(nn.Module):
         x = self.embedding(observations)
         if self.config["box"]:
             x = torch.cat([x, observations.box], dim=-1)
-        poses = self.tcn(x) + self.mean_pose
+        poses = self.mean_pose + OUTPUT_UNIT * self.tcn(x)
         return poses - poses[..., :1, :]
 
     def save(self, path: Path) -> None:
@@ -111,8 +114,8 @@ def mirror_observations(observations: Observations) -> Observations:
         mirrored_pixel = torch.arange(maps.size**2).view(maps.size, maps.size).flip(1).flatten()
         maps = replace(
             maps,
-            map_index=mirrored_map.to(maps.pixel.device)[maps.map_index],
-            pixel=mirrored_pixel.to(maps.pixel.device)[maps.pixel],
+            map_index=mirrored_map.to(maps.pixel.device).index_select(0, maps.map_index),
+            pixel=mirrored_pixel.to(maps.pixel.device).index_select(0, maps.pixel),
         )
     return Observations(
         observations.coordinates[..., order, :] * negate,

@@ -122,16 +122,17 @@ def corrupt(observations: Observations, corruption: Corruption, map_size: int) -
 
 def _corrupt_maps(maps: MapEntries, shift: Tensor, order: Tensor, keep: Tensor) -> MapEntries:
     """Move, exchange and drop the pixels; those that leave the map are dropped too."""
-    moved = (shift != 0).any(-1).flatten()[maps.map_index].nonzero()[:, 0]
-    offset = shift.flatten(0, 2)[maps.map_index[moved]]
-    column = maps.pixel[moved] % maps.size + offset[:, 0]
-    row = maps.pixel[moved] // maps.size + offset[:, 1]
+    moved = (shift != 0).any(-1).flatten().index_select(0, maps.map_index).nonzero()[:, 0]
+    offset = shift.flatten(0, 2).index_select(0, maps.map_index.index_select(0, moved))
+    before = maps.pixel.index_select(0, moved)
+    column, row = before % maps.size + offset[:, 0], before // maps.size + offset[:, 1]
     pixel = maps.pixel.index_copy(0, moved, row * maps.size + column)
     # A swap is its own inverse, so the joint a pixel goes to is the joint that it is read for.
     joints = order.shape[-1]
     target = torch.arange(order.numel()).view(order.shape) - torch.arange(joints) + order
-    index = target.flatten()[maps.map_index]
-    kept = keep.flatten()[index]
-    kept[moved] &= (row >= 0) & (row < maps.size) & (column >= 0) & (column < maps.size)
-    kept = kept.nonzero()[:, 0]
-    return MapEntries(index[kept], pixel[kept], maps.value[kept], maps.size)
+    index = target.flatten().index_select(0, maps.map_index)
+    inside = (row >= 0) & (row < maps.size) & (column >= 0) & (column < maps.size)
+    kept = keep.flatten().index_select(0, index).index_fill_(0, moved[~inside], False).nonzero()[:, 0]
+    return MapEntries(
+        index.index_select(0, kept), pixel.index_select(0, kept), maps.value.index_select(0, kept), maps.size
+    )

@@ -236,7 +236,8 @@ class Sampler:
 
         maps = batch.observations.maps
         if maps is not None:
-            chosen = mirror[maps.map_index // (self.length * NUM_JOINTS)]
+            each_map = mirror.repeat_interleave(self.length * NUM_JOINTS)
+            chosen = each_map.index_select(0, maps.map_index)
             maps = replace(
                 maps,
                 map_index=torch.where(chosen, mirrored.maps.map_index, maps.map_index),

@@ -1,0 +1,120 @@
+# What tables and figures show: their rows, the scores behind them, and their parameters.
+
+TABLES = ["ablation", "iso", "actions_mpjpe", "actions_p_mpjpe", "occlusion", "estimator"]
+FIGURES = ["ablation", "occlusion", "iso_curves", "samples", "calibration", "cylinder_man"]
+# Of the models' owner alone: what concerns training, and what is the same for every evaluation.
+OWNER_FIGURES = ["training", "weights"]
+PUBLISHED = [7, 8]
+TRAINING_PANELS = [
+    {"metric": "loss_pose", "label": "Pose loss (Eq. 1)"},
+    {"metric": "validation_mpjpe_mm", "label": "MPJPE on validation, mm"},
+]
+
+
+def is_synthetic(evaluation):
+    """Whether an evaluation is scored on generated motion."""
+    readers = {config["sources"][s["source"]]["reader"] for s in selections(evaluation, "test")}
+    return readers == {"synthetic"}
+
+
+def about(evaluation, **values):
+    """What every table and figure says of its data, and further parameters, as JSON."""
+    dataset = " + ".join(sorted({s["source"] for s in selections(evaluation, "test")}))
+    return options({"track": TRACK, "dataset": dataset, "synthetic": is_synthetic(evaluation)}, **values)
+
+
+def row(name, entry):
+    """One row of a table: its name, label and the paper's row beside it."""
+    return {"name": name} | {key: entry[key] for key in ("label", "published") if key in entry}
+
+
+def variant_rows(evaluation):
+    """Rows of the mean pose and of every lifter."""
+    rows = [row(variant, config["variants"][variant]) for variant in variants(evaluation)]
+    return [{"name": "mean_pose", "label": "Mean training pose"}, *rows]
+
+
+SELECTED_ROW = row("iso/selected", config["report"]["iso_row"])
+
+
+def ablation_rows(evaluation):
+    """Rows of Table 3: ISO follows the variant it starts from."""
+    rows = variant_rows(evaluation)
+    after = [entry["name"] for entry in rows].index(config["iso"]["lifter"]) + 1
+    return rows[:after] + [SELECTED_ROW] + rows[after:]
+
+
+def iso_rows(evaluation):
+    """Rows of Table 2: no ISO, then every weighting."""
+    without = {"name": config["iso"]["lifter"], "label": "No ISO", "published": "Baseline (no ISO)"}
+    entries = config["iso"]["weightings"]
+    return [without] + [row(f"iso/{weighting}", entries[weighting]) for weighting in weightings(evaluation)]
+
+
+def main_rows(evaluation):
+    """Base, the lifter that ISO starts from, and ISO, where an evaluation has them."""
+    names = ("base", config["iso"]["lifter"])
+    rows = [row(name, config["variants"][name]) for name in names if name in variants(evaluation)]
+    return rows + [SELECTED_ROW]
+
+
+def scored(evaluation, *methods):
+    """Grouped scores of methods on the test role."""
+    return [f"{RESULTS}/{evaluation}/scores/test/{method}.csv" for method in methods]
+
+
+def main_scores(evaluation):
+    """Scores of the main rows; of ISO all weightings, of which the table shows the selected one."""
+    names = [entry["name"] for entry in main_rows(evaluation)]
+    lifters = [method for method in lifter_methods(evaluation) if method.split("/")[0] in names]
+    return scored(evaluation, *lifters, *iso_methods(evaluation))
+
+
+def main_poses(evaluation):
+    """Poses of the main rows by name: the first seed of a lifter; of ISO all weightings."""
+    first = {entry["name"]: f"{entry['name']}/{first_seed(entry['name'])}" for entry in main_rows(evaluation)[:-1]}
+    methods = first | {method: method for method in iso_methods(evaluation)}
+    return {name: f"{RESULTS}/{evaluation}/poses/test/{method}.h5" for name, method in methods.items()}
+
+
+def method_of(path):
+    """The method a file of scores belongs to: its last two parts, without the ending."""
+    return f"{Path(path).parent.name}/{Path(path).stem}"
+
+
+def table_scores(w):
+    """Scores that a table shows."""
+    evaluation = w.evaluation
+    if w.table == "iso":
+        return scored(evaluation, refined_lifter(), *iso_methods(evaluation))
+    if w.table == "ablation":
+        return scored(evaluation, "mean_pose/seed1", *lifter_methods(evaluation), *iso_methods(evaluation))
+    return main_scores(evaluation)
+
+
+def table_options(w):
+    """Parameters of a table."""
+    evaluation = w.evaluation
+    comparison = {
+        "average": config["report"]["average"],
+        "resamples": config["scores"]["bootstrap_samples"],
+        "seed": SEED,
+    }
+    return {
+        "ablation": lambda: about(evaluation, rows=ablation_rows(evaluation), **comparison),
+        "iso": lambda: about(evaluation, rows=iso_rows(evaluation), **comparison),
+        "actions_mpjpe": lambda: about(evaluation, rows=main_rows(evaluation), metric="mpjpe"),
+        "actions_p_mpjpe": lambda: about(evaluation, rows=main_rows(evaluation), metric="p_mpjpe"),
+        "occlusion": lambda: about(evaluation, rows=main_rows(evaluation)),
+    }[w.table]()
+
+
+def page_figures(evaluation):
+    """Figures of an evaluation, in the order of the page."""
+    return FIGURES + (OWNER_FIGURES if owner(evaluation) == evaluation else [])
+
+
+def summarised(evaluation):
+    """The sets of predictions that the page sums up: the mean pose, Base and the full lifter, ISO's choice aside."""
+    names = ("base", config["iso"]["lifter"])
+    return ["mean_pose/seed1", *(m for m in lifter_methods(evaluation) if m.split("/")[0] in names)]
