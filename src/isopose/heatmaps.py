@@ -7,7 +7,7 @@ import torch
 
 from isopose.camera import ArrayT
 
-MAP_THRESHOLD = 20 / 255
+MAP_THRESHOLD = 26 / 255
 """Values below this are stored as zero; every other pixel is kept within 1/255."""
 
 

@@ -22,7 +22,7 @@ from isopose.files import atomic_path
 from isopose.heatmaps import SparseMaps
 
 VERSION = 1
-_COMPRESSION = hdf5plugin.Zstd(clevel=9)
+_COMPRESSION = hdf5plugin.Zstd(clevel=15)
 
 
 @dataclass
