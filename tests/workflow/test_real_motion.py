@@ -27,8 +27,20 @@ def role(*subjects, **more):
 def real_overlay():
     """The smoke track with real motion in every role but the images'."""
     smoke = yaml.safe_load((ROOT / "experiments/smoke/params.yaml").read_text())
-    cmu = {"reader": "cmu_mocap", "fps": 50, "subjects": ["07", "09", "10", "11", "12"], "actions": None, "speeds": [1.0]}
-    cmu |= {"clips_per_action": None, "seconds": None, "max_seconds": 1.2, "cameras": ["cam1", "cam2"], "occluded": True}
+    cmu = {
+        "reader": "cmu_mocap",
+        "fps": 50,
+        "subjects": ["07", "09", "10", "11", "12"],
+        "actions": None,
+        "speeds": [1.0],
+    }
+    cmu |= {
+        "clips_per_action": None,
+        "seconds": None,
+        "max_seconds": 1.2,
+        "cameras": ["cam1", "cam2"],
+        "occluded": True,
+    }
     roles = {"train3d": role("11", cameras=["cam1", "cam2"]), "train2d": role("10"), "validation": role("12")}
     roles |= {"calibration": role("09"), "test": role("07") + role("07", occluded=True)}
     evaluations = {
@@ -56,7 +68,9 @@ def test_tables_come_from_real_motion_and_say_so(real):
 
 
 def test_test_subjects_are_those_of_the_role(real):
-    scores = pd.read_csv(real.folder / "results/smoke_real/cmu_mocap/scores/test/full/seed1.csv", dtype={"subject": str})
+    scores = pd.read_csv(
+        real.folder / "results/smoke_real/cmu_mocap/scores/test/full/seed1.csv", dtype={"subject": str}
+    )
     assert set(scores["subject"]) == {"07"}
     with SequenceStore(real.folder / "results/smoke_real/labelled/cmu_mocap.h5") as store:
         assert len(store.clips()) == 25  # those of the five subjects that pass the archive's quality check

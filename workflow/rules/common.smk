@@ -106,6 +106,12 @@ def weightings(evaluation):
     return EVALUATIONS[evaluation].get("weightings") or list(config["iso"]["weightings"])
 
 
+def controls(evaluation):
+    """Weightings without a reprojection term: they show what the other terms do and are never chosen."""
+    entries = config["iso"]["weightings"]
+    return [name for name in weightings(evaluation) if entries[name]["weighting"]["kind"] == "none"]
+
+
 def lifter_methods(evaluation):
     """Every trained lifter of an evaluation, as variant/seedN."""
     return [f"{v}/seed{s}" for v in variants(evaluation) for s in config["variants"][v]["seeds"]]

@@ -66,6 +66,7 @@ rule select_weighting:
         mem_mb=500,
         runtime=5,
     params:
+        controls=lambda w: " ".join(f"--control {weighting}" for weighting in controls(owner(w.evaluation))),
         metrics=lambda w, input: " ".join(f"--metrics {os.path.basename(path)[:-5]}={path}" for path in input.metrics),
     shell:
-        "python -m isopose.iso.select {params.metrics} --output {output} > {log} 2>&1"
+        "python -m isopose.iso.select {params.metrics} {params.controls} --output {output} > {log} 2>&1"

@@ -16,11 +16,15 @@ def main(
     metrics: list[str] = typer.Option(
         ..., help="Metrics of a weighting on the validation role as name=path; repeat for each."
     ),
+    control: list[str] = typer.Option([], help="A weighting that is a control and never chosen; repeat for each."),
     output: Path = typer.Option(..., help="The chosen weighting and the error of each (JSON)."),
 ) -> None:
     """Choose the ISO weighting with the lowest MPJPE, over actions, on the validation role."""
     errors = {name: _mpjpe(Path(path)) for name, path in stage.parse_named(metrics, "--metrics").items()}
-    selection = {"selected": min(errors, key=lambda name: errors[name]), "mpjpe": errors}
+    candidates = [name for name in errors if name not in control]
+    if not candidates:
+        raise UserError("--metrics: every weighting is a control; expected one to choose; add one to params.yaml")
+    selection = {"selected": min(candidates, key=lambda name: errors[name]), "mpjpe": errors}
     stage.write_text(output, json.dumps(selection, indent=1) + "\n")
 
 

@@ -134,9 +134,8 @@ class Trainer:
             )
             schedulers.append(self.discriminator_optimizer)
         self.schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(o, steps) for o in schedulers]
-        self.samplers = [
-            self._sampler(data.train3d, params["batch_clips"], params["weights"]["multi_view"] > 0, self.clips3d)
-        ]
+        # Two views of each stretch for every variant, so that the multi-view loss is the only difference it makes.
+        self.samplers = [self._sampler(data.train3d, params["batch_clips"], True, self.clips3d)]
         if data.train2d:
             self.samplers.append(self._sampler(data.train2d, params["batch_clips_2d"], False, self.clips2d))
         if self.discriminator:
@@ -191,7 +190,7 @@ class Trainer:
     def _supervised(self, predicted: Tensor, batch: Batch) -> dict[str, Tensor]:
         unit = self.params["loss_unit"]
         terms = {"pose": losses.pose_loss(predicted, batch.poses, unit)}
-        if self.samplers[0].pairs:
+        if self.params["weights"]["multi_view"] > 0:
             first, second = predicted.chunk(2)
             terms["multi_view"] = losses.multi_view_loss(first, second, *batch.rotations.chunk(2), unit)
         return terms

@@ -22,3 +22,15 @@ def test_other_files_are_refused_by_name(tmp_path):
     path.write_text("{}")
     result = CliRunner().invoke(app, ["--metrics", f"a={path}", "--output", str(tmp_path / "selection.json")])
     assert "wrong.json: not the metrics" in str(result.exception)
+
+
+def test_a_control_is_never_chosen(tmp_path):
+    arguments = ["--output", str(tmp_path / "selection.json"), "--control", "smoothness_only"]
+    for name, error in {"smoothness_only": 50.0, "constant": 62.2}.items():
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps({"mpjpe": {"actions": error}}))
+        arguments += ["--metrics", f"{name}={path}"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert json.loads((tmp_path / "selection.json").read_text())["selected"] == "constant"
+    refused = CliRunner().invoke(app, [*arguments, "--control", "constant"])
+    assert "every weighting is a control" in str(refused.exception)
