@@ -35,7 +35,7 @@ def labelled(stores: dict[str, Path], detections: Path) -> tuple[np.ndarray, np.
                 clip = sequences.read(key.clip)
             view, found = clip.views[key.view], store.read(key)
             head = keypoints.head_size(clip.camera_joints(key.view), clip.cameras[view.camera])
-            correct = keypoints.correct(found.keypoints, view.joints2d, head)[:, clip.joint_valid]
+            correct = keypoints.correct(found.image_keypoints, view.joints2d, head)[:, clip.joint_valid]
             count = correct.size
             names = (f"{key.source}/{clip.subject}", f"{key.source}/{clip.id}")
             confidence = found.confidence[:, clip.joint_valid].ravel()

@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from isopose import heatmaps, stage
-from isopose.crops import boxes_around, crop_to_image
+from isopose.crops import boxes_around
 from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, select
 from isopose.evaluation import keypoints
 from isopose.heatmaps import SparseMaps
@@ -49,8 +49,7 @@ def detect_view(
         ]
     )
     points, confidence = heatmaps.decode(maps)
-    image_points = crop_to_image(points, boxes, maps.shape[-1])
-    return Detections(image_points, confidence, boxes, SparseMaps.from_dense(maps)), maps
+    return Detections(points, confidence, boxes, SparseMaps.from_dense(maps)), maps
 
 
 class Quality:
@@ -64,7 +63,7 @@ class Quality:
         """Take the detections of a view and the dense maps ``(F, 17, M, M)`` before storage."""
         view = clip.views[view_name]
         head = keypoints.head_size(clip.camera_joints(view_name), clip.cameras[view.camera])
-        self._views.append((detections.keypoints, view.joints2d, head, view.visible, detections.confidence))
+        self._views.append((detections.image_keypoints, view.joints2d, head, view.visible, detections.confidence))
         error = np.abs(detections.maps.dense() - maps)
         self._squared_error += float(np.square(error).sum(dtype=np.float64))
         self._largest_error = max(self._largest_error, float(error.max()))

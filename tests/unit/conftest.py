@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from isopose.camera import Camera, project
-from isopose.crops import boxes_around, crop_to_image, image_to_crop
+from isopose.crops import boxes_around, image_to_crop
 from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, View, ViewKey
 from isopose.heatmaps import SparseMaps, decode, render
 from isopose.skeleton import PARENTS
@@ -57,7 +57,7 @@ def motion(tmp_path_factory):
                 maps = render(image_to_crop(pixels, boxes, MAP_SIZE), MAP_SIZE, 1.0) * 0.9
                 points, peak = decode(maps)
                 detections[ViewKey("test", clip_id, name)] = Detections(
-                    crop_to_image(points, boxes, MAP_SIZE), peak, boxes, SparseMaps.from_dense(maps)
+                    points, peak, boxes, SparseMaps.from_dense(maps)
                 )
             store.write(clip)
     for name, clips in {"train": "ac", "only2d": "b", "validation": "b"}.items():

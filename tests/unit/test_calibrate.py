@@ -6,6 +6,7 @@ from scipy.special import expit
 
 from isopose import calibrate, heatmaps
 from isopose.camera import Camera, project
+from isopose.crops import image_to_crop
 from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, View, ViewKey
 from isopose.errors import UserError
 from isopose.evaluation import keypoints
@@ -42,7 +43,8 @@ def stores(tmp_path):
             head = keypoints.head_size(joints, camera)[:, None, None]
             offset = np.where(correct[..., None], 0.45, 0.55) * head * [0.6, -0.8]
             maps = heatmaps.SparseMaps.from_dense(np.zeros((FRAMES, 17, 8, 8)))
-            found = Detections(truth + offset, confidence, np.ones((FRAMES, 3)), maps)
+            boxes = np.ones((FRAMES, 3))
+            found = Detections(image_to_crop(truth + offset, boxes, 8), confidence, boxes, maps)
             views.write(ViewKey("lab", name, "cam1"), found)
             truths[name] = correct[:, valid].ravel()
     return {"lab": sequences}, detections, truths

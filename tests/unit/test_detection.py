@@ -111,9 +111,9 @@ def test_perfect_maps_give_perfect_detections(lab, monkeypatch):
     monkeypatch.setattr(detection, "detect", oracle)
     found, maps = detection.detect_view(None, SIZE, clip, "cam1", PARAMETERS | {"batch": 5})
     side = found.boxes[:, 2].max() / 64
-    assert np.abs(found.keypoints - view.joints2d)[view.visible].max() < 0.5 * side
+    assert np.abs(found.image_keypoints - view.joints2d)[view.visible].max() < 0.5 * side
     head = keypoints.head_size(clip.camera_joints("cam1"), clip.cameras["cam1"])
-    assert keypoints.pckh(found.keypoints, view.joints2d, head, view.visible) == 1
+    assert keypoints.pckh(found.image_keypoints, view.joints2d, head, view.visible) == 1
     scores = detection.Quality()
     scores.add(clip, "cam1", found, maps)
     summary = scores.summary(stored_bytes=1000)

@@ -45,3 +45,16 @@ def test_every_view_is_lifted_into_the_pose_store(motion, tmp_path):
             camera = sequences.read(key.clip).cameras[key.view]
             expected = lift(model, detections.read(key), camera, flip=True)
             assert np.array_equal(poses.read(key), expected)
+
+
+def test_the_mean_pose_answers_every_frame_alike(motion, tmp_path):
+    model = Lifter(CONFIG)
+    model.mean_pose.copy_(torch.randn(17, 3))
+    model.save(tmp_path / "lifter.safetensors")
+    stores = {"test": motion / "sequences.h5"}
+    lifting.run(motion / "train.h5", tmp_path / "lifter.safetensors", stores, tmp_path / "poses.h5", mean_pose=True)
+    with DetectionStore(motion / "train.h5") as detections, PoseStore(tmp_path / "poses.h5") as poses:
+        assert poses.keys() == detections.keys()
+        for key in poses.keys():  # noqa: SIM118
+            expected = np.broadcast_to(model.mean_pose.numpy(), detections.read(key).keypoints.shape[:2] + (3,))
+            assert np.array_equal(poses.read(key), expected)

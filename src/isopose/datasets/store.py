@@ -17,6 +17,7 @@ import hdf5plugin
 import numpy as np
 
 from isopose.camera import Camera, world_to_camera
+from isopose.crops import crop_to_image
 from isopose.errors import UserError
 from isopose.files import atomic_path
 from isopose.heatmaps import SparseMaps
@@ -75,8 +76,8 @@ class ViewKey(NamedTuple):
 class Detections:
     """What the 2D estimator says of one view.
 
-    keypoints (F, 17, 2) image px; confidence (F, 17) raw peak height; boxes (F, 3) px (see isopose.crops);
-    maps: the whole heatmaps in crop pixels at ``maps.size``.
+    keypoints (F, 17, 2) heatmap px, as decoded (quarters of a pixel, so they compress well); confidence (F, 17) raw
+    peak height; boxes (F, 3) image px (see isopose.crops); maps: the whole heatmaps in crop pixels at ``maps.size``.
     """
 
     keypoints: np.ndarray
@@ -88,6 +89,11 @@ class Detections:
     def map_size(self) -> int:
         """Height and width of the heatmaps, px."""
         return self.maps.size
+
+    @property
+    def image_keypoints(self) -> np.ndarray:
+        """Keypoints (F, 17, 2) in image px."""
+        return crop_to_image(self.keypoints, self.boxes, self.map_size)
 
 
 class _Store:

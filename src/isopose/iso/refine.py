@@ -13,7 +13,6 @@ import torch
 import typer
 
 from isopose import stage, tracking
-from isopose.crops import image_to_crop
 from isopose.datasets.store import DetectionStore, PoseStore, SequenceStore, ViewKey
 from isopose.errors import UserError
 from isopose.iso.calibration import Calibrator
@@ -134,7 +133,7 @@ def _views(
         yield _View(
             key,
             poses.read(key),
-            image_to_crop(found.keypoints, found.boxes, found.map_size).astype(np.float32),
+            found.keypoints,
             calibrator(found.confidence).astype(np.float32),
             joints - joints[:, :1],
         )

@@ -89,6 +89,11 @@ def to_crop(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return (2 * image_to_crop(points, boxes, 1)).astype(np.float32)
 
 
+def map_to_crop(points: np.ndarray, size: int) -> np.ndarray:
+    """Pixels (F, J, 2) of heatmaps of this size to crop coordinates in which the crop spans [-1, 1]."""
+    return ((2 * points + 1) / size - 1).astype(np.float32)
+
+
 def observe(detections: Detections, camera: Camera, with_maps: bool) -> Observations:
     """The lifter's input for one whole view, as a batch of one clip."""
     maps = None
@@ -97,7 +102,7 @@ def observe(detections: Detections, camera: Camera, with_maps: bool) -> Observat
         index = torch.from_numpy(frame * NUM_JOINTS + joint)
         maps = MapEntries(index, torch.from_numpy(pixel), torch.from_numpy(value), detections.map_size)
     return Observations(
-        torch.from_numpy(to_crop(detections.keypoints, detections.boxes))[None],
+        torch.from_numpy(map_to_crop(detections.keypoints, detections.map_size))[None],
         torch.from_numpy(detections.confidence)[None],
         torch.from_numpy(normalised_boxes(detections.boxes, camera))[None],
         maps,

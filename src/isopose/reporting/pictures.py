@@ -172,7 +172,7 @@ def samples_figure(
             found = detected.read(key)
             image = view_frames(clip, key.view, found.boxes, np.array([frame]), 256, split)[0]
             show_image(panels[0, column], image, found.boxes[frame])
-            draw_skeleton(panels[0, column], found.keypoints[frame], linewidth=1.5)
+            draw_skeleton(panels[0, column], found.image_keypoints[frame], linewidth=1.5)
             panels[0, column].set_title(f"{spoken(clip.action)}\nhidden joints: {hidden[frame]}", fontsize=8)
             joints = clip.camera_joints(key.view)[frame]
             truth = joints - joints[:1]

@@ -12,7 +12,7 @@ from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceSto
 from isopose.errors import UserError
 from isopose.heatmaps import SparseMaps
 from isopose.models.embedding import MapEntries, Observations
-from isopose.models.lifter import mirror_observations, mirror_pose, normalised_boxes, to_crop
+from isopose.models.lifter import map_to_crop, mirror_observations, mirror_pose, normalised_boxes, to_crop
 from isopose.skeleton import MIRROR, NUM_JOINTS
 from isopose.training.losses import random_rotations, rotate
 
@@ -89,7 +89,7 @@ class Frames:
             return torch.from_numpy(np.concatenate(parts).astype(np.float32))
 
         return cls(
-            joined([to_crop(view.detections.keypoints, box) for view, box in zip(views, boxes, strict=True)]),
+            joined([map_to_crop(view.detections.keypoints, view.detections.map_size) for view in views]),
             joined([view.detections.confidence for view in views]),
             joined([normalised_boxes(box, camera) for box, camera in zip(boxes, cameras, strict=True)]),
             _join_maps([view.detections.maps for view in views]) if with_maps else None,

@@ -119,3 +119,10 @@ def test_a_broken_or_foreign_file_is_named_in_one_line(tmp_path, content):
     with pytest.raises(UserError, match=r"s\.h5.*expected an isopose sequences store") as error:
         SequenceStore(path)
     assert "\n" not in str(error.value)
+
+
+def test_image_keypoints_lie_where_the_crop_does():
+    boxes = np.array([[100.0, 50.0, 64.0]])
+    corners = np.array([[[-0.5, -0.5], [7.5, 7.5], [3.5, 3.5]]])
+    found = Detections(corners, np.ones((1, 3)), boxes, SparseMaps.from_dense(np.zeros((1, 3, 8, 8))))
+    np.testing.assert_allclose(found.image_keypoints[0], [[68, 18], [132, 82], [100, 50]])

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from isopose.camera import Camera, project
-from isopose.crops import boxes_around
+from isopose.crops import boxes_around, image_to_crop
 from isopose.datasets.store import Clip, Detections, DetectionStore, PoseStore, SequenceStore, View, ViewKey
 from isopose.heatmaps import SparseMaps
 from isopose.iso import refine
@@ -51,7 +51,9 @@ def files(tmp_path):
             key = ViewKey("test", clip_id, "cam1")
             poses.write(key, pose)
             maps = SparseMaps.from_dense(np.zeros((frames, 17, 48, 48), np.float32))
-            detections.write(key, Detections(keypoints, np.full((frames, 17), 0.99), boxes_around(keypoints), maps))
+            boxes = boxes_around(keypoints)
+            points = image_to_crop(keypoints, boxes, 48)
+            detections.write(key, Detections(points, np.full((frames, 17), 0.99), boxes, maps))
     calibration = {"calibrator": {"kind": "temperature", "parameters": {"temperature": 1.0}}}
     (tmp_path / "calibration.json").write_text(json.dumps(calibration))
     Discriminator(width=8, layers=1).save(tmp_path / "discriminator.safetensors")

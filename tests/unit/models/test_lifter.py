@@ -10,6 +10,7 @@ from isopose.errors import UserError
 from isopose.models.lifter import (
     Lifter,
     lift,
+    map_to_crop,
     mirror_observations,
     mirror_pose,
     normalised_boxes,
@@ -125,3 +126,9 @@ def test_flip_averages_with_the_mirrored_answer(view):
         other = mirror_pose(model(mirror_observations(seen)))
         expected = (model(seen) + other) / 2
     np.testing.assert_allclose(lift(model, *view[:2], flip=True), expected[0], atol=1e-6)
+
+
+def test_heatmap_pixels_and_image_pixels_reach_the_same_crop_coordinates(view):
+    detections, _, _ = view
+    from_image = to_crop(detections.image_keypoints, detections.boxes)
+    np.testing.assert_allclose(map_to_crop(detections.keypoints, detections.map_size), from_image, atol=1e-5)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from isopose import camera, skeleton
+from isopose.crops import image_to_crop
 from isopose.datasets.store import Clip, Detections, DetectionStore, PoseStore, SequenceStore, View, ViewKey
 from isopose.heatmaps import SparseMaps
 
@@ -135,7 +136,7 @@ def people(tmp_path, standing):
     boxes = np.tile([500.0, 480.0, 520.0], (frames, 1))
     maps = SparseMaps.from_dense(np.zeros((frames, 17, 8, 8)))
     with DetectionStore.create(tmp_path / "detections.h5") as store:
-        store.write(key, Detections(points + 3, np.ones((frames, 17)), boxes, maps))
+        store.write(key, Detections(image_to_crop(points + 3, boxes, 8), np.ones((frames, 17)), boxes, maps))
     truth = in_camera - in_camera[:, :1]
     for name, error in (("base", 0.05), ("full", 0.02)):
         with PoseStore.create(tmp_path / f"{name}.h5") as store:
