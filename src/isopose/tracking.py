@@ -72,7 +72,7 @@ def run(
         "key": key,
         "parent": parent,
         "params": dict(params),
-        "tags": dict(tags or {}),
+        "tags": _standard_tags(key, params) | dict(tags or {}),
         "inputs": {str(path): sha256(path) for path in sorted(map(str, inputs))},
     }
     live = _MlflowRun(uri, content) if uri else None
@@ -87,6 +87,11 @@ def run(
     write_text(record, json.dumps(content, indent=1, sort_keys=True) + "\n")
     if live:
         live.end("FINISHED")
+
+
+def _standard_tags(key: str, params: Mapping[str, Any]) -> dict[str, str]:
+    """Tags of every run: its track (the first part of its key) and, where it has one, its seed."""
+    return {"track": key.split("/")[0]} | ({"seed": str(params["seed"])} if "seed" in params else {})
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ def write_run(folder, uri=None, key="demo/e/lifter", parent=None):
     data = folder / "input.txt"
     data.write_text("data")
     record = folder / f"{key.replace('/', '_')}.json"
-    with tracking.run(key, record, {"a": {"b": 1}}, {"seed": "1"}, [data], parent, uri) as log:
+    with tracking.run(key, record, {"a": {"b": 1}, "seed": 3}, {"role": "test"}, [data], parent, uri) as log:
         log(0, {"loss": 2.0})
         log(1, {"loss": 1.0})
         log.history("mpjpe", [3.0, 2.0, 1.5])
@@ -25,6 +25,7 @@ def test_the_record_is_complete_and_the_same_every_time(tmp_path):
     record = tracking.read_record(tmp_path / "demo_e_lifter.json")
     assert record["metrics"] == {"loss": [[0, 2.0], [1, 1.0]], "mpjpe": [[0, 3.0], [1, 2.0], [2, 1.5]]}
     assert record["summary"] == {"best": 1.5}
+    assert record["tags"] == {"track": "demo", "seed": "3", "role": "test"}
     (digest,) = record["inputs"].values()
     assert digest == "3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7"  # sha256sum of "data"
 
@@ -48,7 +49,8 @@ def test_mlflow_holds_the_run_nested_under_its_parent_and_only_the_newest_is_lat
     latest = next(r for r in lifters if r.data.tags["isopose.latest"] == "true")
     (iso,) = [r for r in runs if r.data.tags["isopose.key"] == "demo/e/iso/constant"]
     assert iso.data.tags["mlflow.parentRunId"] == latest.info.run_id
-    assert iso.data.params == {"a.b": "1"}
+    assert iso.data.params == {"a.b": "1", "seed": "3"}
+    assert iso.data.tags["isopose.track"] == "demo" and iso.data.tags["isopose.role"] == "test"
     assert [m.value for m in client.get_metric_history(iso.info.run_id, "mpjpe")] == [3.0, 2.0, 1.5]
     assert iso.info.status == "FINISHED"
 

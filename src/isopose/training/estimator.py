@@ -211,8 +211,7 @@ def main(
     stage.set_threads(options["threads"])
     inputs = [path for path in (images, validation) if path]
     held_out = Images.read(validation) if validation else None
-    tags = {"seed": str(options["seed"])}
-    with tracking.run(key, record, options, tags, inputs, uri=mlflow) as log:
+    with tracking.run(key, record, options, inputs=inputs, uri=mlflow) as log:
         model, config = train(Images.read(images), held_out, options, log)
         if held_out is not None:
             log.summary(score(model, held_out, options["batch"]))
