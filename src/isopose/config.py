@@ -1,7 +1,10 @@
 """The experiment's parameters: loading params.yaml with an overlay, and refusing what the schema does not know."""
 
+import copy
 import difflib
+import functools
 import json
+import operator
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,6 +47,22 @@ def drop_nulls(config: Mapping[str, Any], sections: tuple[str, ...]) -> dict[str
     """Remove the entries of the named sections that an overlay has set to null."""
     kept = {name: {k: v for k, v in config[name].items() if v is not None} for name in sections if name in config}
     return dict(config) | kept
+
+
+def typed(config: Mapping[str, Any], schema_path: Path) -> dict[str, Any]:
+    """Numbers and booleans where the schema wants them and text has come: Snakemake's ``--config`` makes all text."""
+    schema = yaml.safe_load(Path(schema_path).read_text(encoding="utf-8"))
+    result = copy.deepcopy(dict(config))
+    pending = list(Draft202012Validator(schema).iter_errors(config))
+    while pending:
+        error = pending.pop()
+        pending += error.context
+        if error.validator == "type" and isinstance(error.instance, str):
+            value = yaml.safe_load(error.instance)
+            if Draft202012Validator(error.schema).is_valid(value):
+                *parents, last = error.absolute_path
+                functools.reduce(operator.getitem, parents, result)[last] = value
+    return result
 
 
 def validate(config: Mapping[str, Any], schema_path: Path) -> None:

@@ -87,3 +87,18 @@ def test_an_unreadable_file_is_named(tmp_path):
     (tmp_path / "bad.yaml").write_text("a: [1")
     with pytest.raises(UserError, match=r"bad\.yaml: is not valid YAML"):
         config.load(tmp_path / "bad.yaml")
+
+
+def test_text_from_the_command_line_becomes_what_the_schema_wants(demo):
+    given = config.merge(demo, {"iso": {"smoothness": "0.1", "detach_weights": "true", "iterations": "many"}})
+    given = config.merge(given, {"variants": {"base": {"set": {"dropout": "0.2"}}}})
+    result = config.typed(given, SCHEMA)
+    assert (result["iso"]["smoothness"], result["iso"]["detach_weights"]) == (0.1, True)
+    assert result["variants"]["base"]["set"]["dropout"] == 0.2
+    assert result["iso"]["iterations"] == "many"  # validate refuses it by name
+    assert given["iso"]["smoothness"] == "0.1"
+
+
+def test_names_that_look_like_numbers_stay_names():
+    loaded = config.load(ROOT / "params.yaml", ROOT / "experiments/open/params.yaml")
+    assert config.typed(loaded, SCHEMA) == loaded

@@ -10,8 +10,10 @@ from isopose import config as parameters
 from isopose.errors import UserError
 from isopose.modules import source_files
 
+SCHEMA = workflow.source_path("../schemas/params.schema.yaml")
 try:
-    parameters.validate(config, workflow.source_path("../schemas/params.schema.yaml"))
+    config = parameters.typed(config, SCHEMA)
+    parameters.validate(config, SCHEMA)
 except UserError as error:
     raise WorkflowError(error)
 config = parameters.drop_nulls(config, ("sources", "evaluations", "variants"))
