@@ -6,22 +6,18 @@ load with ``strict=True``. Width, depth and stem are parameters: the demo trains
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from isopose.errors import UserError
-from isopose.files import atomic_path
+from isopose.models.weights import load_weights, save_weights
 from isopose.skeleton import MIRROR
 
-_CONFIG = "estimator"
+_KIND = "estimator"
 
 DOWNSAMPLING = 4
 """Sides of the images over sides of the heatmaps."""
@@ -219,19 +215,12 @@ def save_estimator(model: HRNet, config: dict[str, Any], path: Path) -> None:
 
     ``config`` holds ``architecture`` (the arguments of :class:`HRNet`) and ``size`` (side of the input, px).
     """
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(weights, temporary, metadata={_CONFIG: json.dumps(config, sort_keys=True)})
+    save_weights(path, model, _KIND, config)
 
 
 def load_estimator(path: Path) -> tuple[HRNet, dict[str, Any]]:
     """The trained network, in evaluation mode, and the configuration that :func:`save_estimator` wrote."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            config = json.loads(file.metadata()[_CONFIG])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a 2D estimator of isopose ({error}); delete it and train it again") from error
+    config, weights = load_weights(path, _KIND)
     model = HRNet(**config["architecture"])
     model.load_state_dict(weights)
     return model.eval().to(memory_format=torch.channels_last), config

@@ -22,7 +22,7 @@ def save_weights(path: Path, model: nn.Module, kind: str, config: Mapping[str, A
 
 def load_weights(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read the configuration and the tensors of a file that holds a model of this kind."""
-    advice = f"expected a {kind} from isopose.training.lifter; delete it and run again"
+    advice = f"expected weights of kind '{kind}'; delete it and run again"
     try:
         with safe_open(str(path), framework="pt") as file:
             config = (file.metadata() or {}).get(kind)
