@@ -134,7 +134,7 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 class _MlflowRun:
     """A live MLflow run. The newest run of a key is tagged ``latest``; older ones lose that tag."""
 
-    def __init__(self, uri: str, content: Mapping[str, Any], system_metrics: bool = True) -> None:
+    def __init__(self, uri: str, content: Mapping[str, Any]) -> None:
         import mlflow
 
         self._client = mlflow.MlflowClient(tracking_uri=uri)
@@ -155,7 +155,7 @@ class _MlflowRun:
         entities = mlflow.entities
         params = [entities.Param(name, value[:6000]) for name, value in flatten(content["params"]).items()]
         self._client.log_batch(self._run_id, params=params[:100])
-        self._monitor = self._start_monitor() if system_metrics else None
+        self._monitor = self._start_monitor()
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
@@ -187,8 +187,7 @@ class _MlflowRun:
             self._client.log_batch(self._run_id, metrics=batch[start : start + _METRIC_BATCH])
 
     def end(self, status: str) -> None:
-        if self._monitor:
-            self._monitor.finish()
+        self._monitor.finish()
         self._client.set_terminated(self._run_id, status)
 
 

@@ -100,3 +100,9 @@ def test_an_unknown_track_is_refused_in_one_line(smoke):
     done = smoke.run("workflow/run", "opne", "--cores", "1", check=False)
     assert done.returncode == 1
     assert done.stderr == "error: unknown track 'opne'; the tracks here are: demo open paper smoke\n"
+
+
+def test_a_track_without_data_refuses_to_run(smoke):
+    printed = smoke.snakemake("--dry-run", track="paper", check=False)
+    assert "track 'paper' binds no data" in printed
+    assert "Traceback" not in printed

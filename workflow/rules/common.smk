@@ -18,6 +18,11 @@ except UserError as error:
     raise WorkflowError(error)
 config = parameters.drop_nulls(config, ("sources", "evaluations", "variants"))
 
+if not config["evaluations"]:
+    raise WorkflowError(
+        f"params: track '{config['track']}' binds no data: it has no evaluation, so there is nothing to run"
+    )
+
 TRACK = config["track"]
 RESULTS = f"results/{TRACK}"
 REPORTS = f"reports/{TRACK}"

@@ -82,9 +82,7 @@ def refine(
 ) -> pd.DataFrame:
     """Write the refined poses; returns the trace over all frames, one row an iteration, `mpjpe` in mm."""
     kind = options["weighting"]["kind"]
-    settings = {
-        name: options[name] for name in PARAMETERS if name not in ("weighting", "chunk_frames", "threads", "device")
-    }
+    settings = {name: options[name] for name in PARAMETERS if name not in ("weighting", "threads", "device")}
     settings["weighting"] = weighting(**options["weighting"])
     settings["discriminator"] = Discriminator.load(discriminator).to(options["device"])
     calibrator = Calibrator.from_dict(json.loads(calibration.read_text(encoding="utf-8"))["calibrator"])
