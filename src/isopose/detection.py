@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import typer
+from torch import nn
 
 from isopose import heatmaps, stage
 from isopose.crops import boxes_around
 from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, select
 from isopose.evaluation import keypoints
 from isopose.heatmaps import SparseMaps
-from isopose.models.hrnet import HRNet, detect, load_estimator
+from isopose.models.hrnet import detect, fold_normalisation, load_estimator
 from isopose.rendering import view_frames
 
 PARAMETERS = {
@@ -32,7 +33,7 @@ network."""
 
 
 def detect_view(
-    model: HRNet, size: int, clip: Clip, view_name: str, params: dict[str, Any]
+    model: nn.Module, size: int, clip: Clip, view_name: str, params: dict[str, Any]
 ) -> tuple[Detections, np.ndarray]:
     """Detect the person in every frame of a view, rendered on the fly.
 
@@ -96,7 +97,7 @@ def run(
     """Detect every selected view; writes the detection store and, if asked, its scores as JSON."""
     stage.set_threads(params["threads"])
     model, config = load_estimator(estimator)
-    model = model.to(params["device"])
+    model = fold_normalisation(model.to(params["device"]))
     scores = Quality()
     with DetectionStore.create(output) as detections:
         for key in stage.track_progress(select(stores, params["selections"]), "detection"):

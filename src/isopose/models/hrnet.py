@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
 
 from isopose.models.weights import load_weights, save_weights
 from isopose.skeleton import MIRROR
@@ -195,7 +196,7 @@ def normalise(images: Tensor) -> Tensor:
     return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
-def detect(model: HRNet, images: np.ndarray, flip: bool = False) -> np.ndarray:
+def detect(model: nn.Module, images: np.ndarray, flip: bool = False) -> np.ndarray:
     """Heatmaps ``(N, J, S/4, S/4)`` float32 of RGB crops ``(N, S, S, 3)`` uint8.
 
     ``flip`` averages with the mirrored maps of the mirrored crop, left and right joints exchanged.
@@ -208,6 +209,14 @@ def detect(model: HRNet, images: np.ndarray, flip: bool = False) -> np.ndarray:
         if flip:
             maps = (maps + model(batch.flip(-1)).flip(-1)[:, MIRROR]) / 2
     return maps.float().cpu().numpy()
+
+
+def fold_normalisation(model: HRNet) -> nn.Module:
+    """A copy for inference alone, every batch normalisation folded into the convolution before it.
+
+    The same maps up to rounding, in about three quarters of the time on a CPU.
+    """
+    return fuse(model.eval()).to(memory_format=torch.channels_last)
 
 
 def save_estimator(model: HRNet, config: dict[str, Any], path: Path) -> None:

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from isopose.errors import UserError
-from isopose.models.hrnet import HRNet, detect, initialise, load_estimator, normalise, save_estimator
+from isopose.models.hrnet import (
+    HRNet,
+    detect,
+    fold_normalisation,
+    initialise,
+    load_estimator,
+    normalise,
+    save_estimator,
+)
 from isopose.skeleton import MIRROR
 
 SMALL = {"width": 16, "joints": 17, "stem": 16, "modules": [1, 1, 1], "blocks": 1, "bottlenecks": 1}
@@ -126,3 +134,18 @@ def test_foreign_file_is_refused(tmp_path):
         load_estimator(path)
     with pytest.raises(UserError, match="absent.safetensors"):
         load_estimator(tmp_path / "absent.safetensors")
+
+
+def test_folding_the_normalisations_keeps_the_maps():
+    torch.manual_seed(0)
+    model = HRNet(**SMALL)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for values in (module.running_var, module.weight.data):
+                values.uniform_(0.5, 1.5)
+            module.running_mean.normal_()
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    folded = fold_normalisation(model)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    maps = detect(model, images)
+    np.testing.assert_allclose(detect(folded, images), maps, atol=1e-5 * np.abs(maps).max())
