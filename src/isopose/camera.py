@@ -71,6 +71,12 @@ def back_project(pixels: np.ndarray, depth: np.ndarray, camera: Camera, iteratio
     return np.concatenate([xy * depth, depth], axis=-1)
 
 
+def undistort(pixels: np.ndarray, camera: Camera) -> np.ndarray:
+    """Pixels (..., 2) as the camera would show them without its lens's distortion."""
+    points = back_project(pixels, np.ones(pixels.shape[:-1]), camera)
+    return points[..., :2] @ camera.K[:2, :2].T + camera.K[:2, 2]
+
+
 def fit_weak_perspective(xy: ArrayT, target: ArrayT, weights: ArrayT | None = None) -> tuple[ArrayT, ArrayT]:
     """Closed-form scale and shift with ``target ~ scale * xy + shift`` in least squares over the joints.
 

@@ -31,3 +31,13 @@ def crop_to_image(points: np.ndarray, boxes: np.ndarray, size: int) -> np.ndarra
     """Exact inverse of :func:`image_to_crop`."""
     centre, side = boxes[:, None, :2], boxes[:, None, 2:]
     return (points - (size - 1) / 2) * (side / size) + centre
+
+
+def crop_intrinsics(K: np.ndarray, boxes: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Focal lengths and principal point, both (F, 2), of each frame's crop at resolution ``size``.
+
+    K (3, 3), image pixels; boxes (F, 3). ``focal * (x, y) / z + centre`` is then a crop pixel, lens distortion aside.
+    """
+    focal = K[[0, 1], [0, 1]] * (size / boxes[:, 2:])
+    centre = image_to_crop(np.broadcast_to(K[:2, 2], (len(boxes), 1, 2)), boxes, size)[:, 0]
+    return focal, centre

@@ -35,3 +35,14 @@ def test_smoothing_is_a_moving_average_over_frames():
     boxes = crops.boxes_around(joints, margin=1.0, smoothing=3)
     np.testing.assert_allclose(boxes[:, 0], [5, 5, 5, 15, 15, 15, 5, 5, 5])
     np.testing.assert_allclose(boxes[:, 2], 10)
+
+
+def test_crop_intrinsics_project_straight_into_the_crop():
+    rng = np.random.default_rng(0)
+    K = np.array([[1100.0, 0, 480], [0, 1150, 520], [0, 0, 1]])
+    boxes = np.concatenate([rng.uniform(0, 1000, (4, 2)), rng.uniform(50, 800, (4, 1))], axis=1)
+    points = rng.uniform(-1, 1, (4, 17, 3)) + [0, 0, 4]
+    image = points / points[..., 2:] @ K.T
+    focal, centre = crops.crop_intrinsics(K, boxes, 48)
+    seen = focal[:, None] * points[..., :2] / points[..., 2:] + centre[:, None]
+    np.testing.assert_allclose(seen, crops.image_to_crop(image[..., :2], boxes, 48), atol=1e-9)

@@ -1,7 +1,7 @@
 # Inference stage optimisation (paper 3.5): every weighting, and the one that validation chooses.
 
 # What a row of Table 2 sets for itself; its label and the paper's row are the report's business.
-REFINE_KEYS = ("weighting", "adversarial")
+REFINE_KEYS = ("weighting", "projection", "adversarial")
 
 
 rule refine:

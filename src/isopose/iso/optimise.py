@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from isopose.evaluation.metrics import mpjpe
-from isopose.iso.projection import weak_perspective
+from isopose.iso.projection import Fit, weak_perspective
 from isopose.iso.weights import Weighting
 from isopose.training.losses import generator_loss
 
@@ -50,7 +50,7 @@ def optimise(
     objective: str = "non_saturating",
     segment_frames: int = 64,
     detach_weights: bool = False,
-    projection: Callable = weak_perspective,
+    projection: Fit = weak_perspective,
     reference: Any = None,
 ) -> Result:
     """Minimise Eq. 10 over the poses.

@@ -1,4 +1,4 @@
-"""Orth() of Eq. 8: from a 3D pose to heatmap pixels.
+"""From a 3D pose to heatmap pixels, for Eq. 8: the paper's Orth(), and a true camera where one is known.
 
 A projection is a function of the initial poses `(F, 17, 3)`, the keypoints `(F, 17, 2)` and their confidence
 `(F, 17)` that returns how poses are projected, fitted once: refitted in every iteration, the scale would drift.
@@ -6,6 +6,7 @@ A projection is a function of the initial poses `(F, 17, 3)`, the keypoints `(F,
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from isopose.camera import fit_weak_perspective
@@ -13,11 +14,53 @@ from isopose.camera import fit_weak_perspective
 Projection = Callable[[Tensor], Tensor]
 """Poses `(F, 17, 3)`, m, root-relative camera frame -> heatmap pixels `(F, 17, 2)`."""
 
+Fit = Callable[[Tensor, Tensor, Tensor], tuple[Projection, Tensor]]
+"""Initial poses, keypoints, confidence -> the projection and its scale `(F,)`, heatmap pixels a metre."""
+
+LEAST_DEPTH = 0.5
+"""No joint is nearer to the camera, m: keeps a fit to hopeless keypoints from putting the person behind it."""
+
+LEAST_CONFIDENCE = 1e-3
+"""Confidence that every keypoint has in the fit of the root, which needs at least two."""
+
 
 def weak_perspective(pose: Tensor, keypoints: Tensor, confidence: Tensor) -> tuple[Projection, Tensor]:
-    """Scale and shift of each frame in closed form, confident joints counting more.
-
-    Returns the projection and its scale `(F,)`, heatmap pixels a metre.
-    """
+    """Orth() of the paper: scale and shift of each frame in closed form, confident joints counting more."""
     scale, shift = fit_weak_perspective(pose[..., :2], keypoints, confidence)
     return lambda poses: scale * poses[..., :2] + shift, scale[:, 0, 0]
+
+
+def perspective(focal: Tensor, centre: Tensor) -> Fit:
+    """A pinhole camera of known focal lengths and principal point, both `(F, 2)`, heatmap pixels of each frame.
+
+    Where the person stands is fitted to the initial pose in closed form (:func:`fit_root`); see
+    :func:`isopose.crops.crop_intrinsics` for the two arguments.
+    """
+
+    def fit(pose: Tensor, keypoints: Tensor, confidence: Tensor) -> tuple[Projection, Tensor]:
+        f, c = (values.to(pose)[:, None] for values in (focal, centre))
+        root = fit_root(pose, (keypoints - c) / f, confidence)
+
+        def project(poses: Tensor) -> Tensor:
+            points = poses + root[:, None]
+            return f * points[..., :2] / points[..., 2:] + c
+
+        return project, f.mean((1, 2)) / root[:, 2]
+
+    return fit
+
+
+def fit_root(pose: Tensor, rays: Tensor, confidence: Tensor) -> Tensor:
+    """Place of the root `(F, 3)`, m, camera frame, from which the joints best lie on their lines of sight.
+
+    pose `(F, 17, 3)`, root-relative; rays `(F, 17, 2)`: x / z and y / z of the detections. A joint at
+    `pose + root` lies on its ray where `X - u Z = u z - x`, which is linear in the root: weighted least squares.
+    """
+    # One pair of equations a joint, (F, 17, 2, 3) times the root.
+    rows = torch.cat([torch.eye(2).to(rays).expand(*rays.shape, 2), -rays[..., None]], dim=-1)
+    target = rays * pose[..., 2:] - pose[..., :2]
+    weighted = (confidence + LEAST_CONFIDENCE)[..., None, None] * rows
+    normal = torch.einsum("fkij,fkil->fjl", weighted, rows)
+    root = torch.linalg.solve(normal, torch.einsum("fkij,fki->fj", weighted, target))
+    depth = torch.maximum(root[:, 2], LEAST_DEPTH - pose[..., 2].amin(1))
+    return torch.cat([root[:, :2], depth[:, None]], dim=1)

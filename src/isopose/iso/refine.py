@@ -13,15 +13,19 @@ import torch
 import typer
 
 from isopose import stage, tracking
-from isopose.datasets.store import DetectionStore, PoseStore, SequenceStore, ViewKey
+from isopose.camera import Camera, undistort
+from isopose.crops import crop_intrinsics, image_to_crop
+from isopose.datasets.store import Detections, DetectionStore, PoseStore, SequenceStore, ViewKey
 from isopose.errors import UserError
 from isopose.iso.calibration import Calibrator
 from isopose.iso.optimise import optimise
+from isopose.iso.projection import perspective, weak_perspective
 from isopose.iso.weights import weighting
 from isopose.models.discriminator import Discriminator
 
 PARAMETERS = {
     "weighting": dict,
+    "projection": str,
     "iterations": int,
     "learning_rate": float,
     "smoothness": float,
@@ -33,8 +37,10 @@ PARAMETERS = {
     "threads": int,
     "device": str,
 }
-"""weighting: kind and options of w_k; objective: of the GAN that trained the discriminator; the others as in
-isopose.iso.optimise."""
+"""weighting: kind and options of w_k; projection: one of PROJECTIONS; objective: of the GAN that trained the
+discriminator; the others as in isopose.iso.optimise."""
+
+PROJECTIONS = ("weak_perspective", "perspective")
 
 CHUNK_FRAMES = 8192
 """Frames optimised at once: bounds the memory (about 20 kB a frame) and does not change the result."""
@@ -82,7 +88,12 @@ def refine(
 ) -> pd.DataFrame:
     """Write the refined poses; returns the trace over all frames, one row an iteration, `mpjpe` in mm."""
     kind = options["weighting"]["kind"]
-    settings = {name: options[name] for name in PARAMETERS if name not in ("weighting", "threads", "device")}
+    if options["projection"] not in PROJECTIONS:
+        raise UserError(
+            f"--params: 'projection' is '{options['projection']}'; expected one of {', '.join(PROJECTIONS)}"
+        )
+    own = ("weighting", "projection", "threads", "device")
+    settings = {name: options[name] for name in PARAMETERS if name not in own}
     settings["weighting"] = weighting(**options["weighting"])
     settings["discriminator"] = Discriminator.load(discriminator).to(options["device"])
     calibrator = Calibrator.from_dict(json.loads(calibration.read_text(encoding="utf-8"))["calibrator"])
@@ -91,12 +102,15 @@ def refine(
         views = _views(source, found, stores, (lambda peak: peak) if kind == "confidence" else calibrator)
         keys = source.keys()
         for chunk in _chunks(stage.track_progress(views, f"ISO {kind}", len(keys))):
-            pose, keypoints, confidence, reference = (
+            pose, keypoints, confidence, reference, focal, centre = (
                 torch.from_numpy(np.concatenate([getattr(view, name) for view in chunk])).to(options["device"])
-                for name in ("pose", "keypoints", "confidence", "reference")
+                for name in ("pose", "keypoints", "confidence", "reference", "focal", "centre")
             )
             lengths = [len(view.pose) for view in chunk]
-            result = optimise(pose, keypoints, confidence, lengths=lengths, reference=reference, **settings)
+            fit = perspective(focal, centre) if options["projection"] == "perspective" else weak_perspective
+            result = optimise(
+                pose, keypoints, confidence, lengths=lengths, reference=reference, projection=fit, **settings
+            )
             for view, refined in zip(chunk, result.pose.split(lengths), strict=True):
                 target.write(view.key, refined.cpu().numpy())
             total = total + len(pose) * pd.DataFrame(result.trace).astype(np.float64)
@@ -106,13 +120,15 @@ def refine(
 
 @dataclass(frozen=True)
 class _View:
-    """What ISO needs of a view: arrays of F frames, keypoints in heatmap pixels."""
+    """What ISO needs of a view: arrays of F frames, keypoints and the crop's camera in heatmap pixels."""
 
     key: ViewKey
     pose: np.ndarray
     keypoints: np.ndarray
     confidence: np.ndarray
     reference: np.ndarray
+    focal: np.ndarray
+    centre: np.ndarray
 
 
 def _views(
@@ -127,14 +143,23 @@ def _views(
         if key.source not in stores:
             raise UserError(f"{poses.path}: holds poses of '{key.source}'; give --store {key.source}=PATH")
         found = detections.read(key)
-        joints = read_clip(key.source, key.clip).camera_joints(key.view)
+        clip = read_clip(key.source, key.clip)
+        joints, camera = clip.camera_joints(key.view), clip.cameras[clip.views[key.view].camera]
         yield _View(
             key,
             poses.read(key),
-            found.keypoints,
+            _pinhole_keypoints(found, camera).astype(np.float32),
             calibrator(found.confidence).astype(np.float32),
             joints - joints[:, :1],
+            *crop_intrinsics(camera.K, found.boxes, found.map_size),
         )
+
+
+def _pinhole_keypoints(found: Detections, camera: Camera) -> np.ndarray:
+    """Keypoints `(F, 17, 2)`, heatmap pixels, without the lens's distortion, which no projection here models."""
+    if not np.any(camera.distortion):
+        return found.keypoints
+    return image_to_crop(undistort(found.image_keypoints, camera), found.boxes, found.map_size)
 
 
 def _chunks(views: Iterable[_View]) -> Iterator[list[_View]]:

@@ -8,12 +8,14 @@ from typer.testing import CliRunner
 from isopose.camera import Camera, project
 from isopose.crops import boxes_around, image_to_crop
 from isopose.datasets.store import Clip, Detections, DetectionStore, PoseStore, SequenceStore, View, ViewKey
+from isopose.errors import UserError
 from isopose.heatmaps import SparseMaps
 from isopose.iso import refine
 from isopose.models.discriminator import Discriminator
 
 PARAMS = {
     "weighting": {"kind": "soft", "sigma": 1.0},
+    "projection": "weak_perspective",
     "iterations": 30,
     "learning_rate": 0.001,
     "smoothness": 0.05,
@@ -122,3 +124,27 @@ def test_the_same_bytes_again(files):
     run(files, "again")
     assert (files / "refined.h5").read_bytes() == (files / "again.h5").read_bytes()
     assert (files / "refined.csv").read_bytes() == (files / "again.csv").read_bytes()
+
+
+def test_the_known_camera_leads_nearer_to_the_truth(files):
+    weak, known = (run(files, name, projection=name) for name in ("weak_perspective", "perspective"))
+    assert known["pixels"].iloc[0] < weak["pixels"].iloc[0]
+    assert known["mpjpe"].iloc[-1] < weak["mpjpe"].iloc[-1]
+
+
+def test_an_unknown_projection_is_refused_by_name(files):
+    with pytest.raises(UserError, match="'projection' is 'fisheye'; expected one of weak_perspective, perspective"):
+        run(files, projection="fisheye")
+
+
+def test_lens_distortion_is_taken_out_of_the_keypoints():
+    K = np.array([[1000.0, 0, 500], [0, 1000, 500], [0, 0, 1]])
+    pinhole, lens = (Camera(K, np.eye(3), np.zeros(3), np.array(d)) for d in ([0.0] * 5, [-0.2, 0.25, 1e-3, 2e-3, 0]))
+    joints = np.random.default_rng(0).normal(0, 0.4, (6, 17, 3)) + [0.5, 0.2, 4]
+    seen, expected = project(joints, lens), project(joints, pinhole)
+    boxes = boxes_around(seen).astype(np.float64)
+    maps = SparseMaps.from_dense(np.zeros((6, 17, 48, 48), np.float32))
+    found = Detections(image_to_crop(seen, boxes, 48), np.ones((6, 17)), boxes, maps)
+    assert np.abs(seen - expected).max() > 1
+    keypoints = refine._pinhole_keypoints(found, lens)
+    np.testing.assert_allclose(keypoints, image_to_crop(expected, boxes, 48), atol=1e-6)
