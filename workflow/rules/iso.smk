@@ -46,11 +46,12 @@ rule refine:
         " --params {params.options:q} > {log} 2>&1"
 
 
+# An evaluation chooses among its own weightings; the errors are those of its owner's validation role.
 rule select_weighting:
     input:
         metrics=lambda w: [
             f"{RESULTS}/{owner(w.evaluation)}/scores/validation/{method}.json"
-            for method in iso_methods(owner(w.evaluation))
+            for method in iso_methods(w.evaluation)
         ],
         code=code("isopose.iso.select"),
     output:
@@ -66,7 +67,7 @@ rule select_weighting:
         mem_mb=500,
         runtime=5,
     params:
-        controls=lambda w: " ".join(f"--control {weighting}" for weighting in controls(owner(w.evaluation))),
+        controls=lambda w: " ".join(f"--control {weighting}" for weighting in controls(w.evaluation)),
         metrics=lambda w, input: " ".join(f"--metrics {os.path.basename(path)[:-5]}={path}" for path in input.metrics),
     shell:
         "python -m isopose.iso.select {params.metrics} {params.controls} --output {output} > {log} 2>&1"
