@@ -50,8 +50,7 @@ rule refine:
 rule select_weighting:
     input:
         metrics=lambda w: [
-            f"{RESULTS}/{owner(w.evaluation)}/scores/validation/{method}.json"
-            for method in iso_methods(w.evaluation)
+            f"{RESULTS}/{owner(w.evaluation)}/scores/validation/{method}.json" for method in iso_methods(w.evaluation)
         ],
         code=code("isopose.iso.select"),
     output:
