@@ -13,9 +13,11 @@ from torch import nn
 from isopose import heatmaps, stage
 from isopose.crops import boxes_around
 from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, select
+from isopose.errors import UserError
 from isopose.evaluation import keypoints
 from isopose.heatmaps import SparseMaps
-from isopose.models.hrnet import detect, fold_normalisation, load_estimator
+from isopose.joint_sets import HUMAN36M, JOINT_SETS, JointSet
+from isopose.models.hrnet import ORIGIN, detect, fold_normalisation, load_estimator
 from isopose.rendering import view_frames
 
 PARAMETERS = {
@@ -33,24 +35,48 @@ network."""
 
 
 def detect_view(
-    model: nn.Module, size: int, clip: Clip, view_name: str, params: dict[str, Any]
+    model: nn.Module,
+    size: int,
+    clip: Clip,
+    view_name: str,
+    params: dict[str, Any],
+    joint_set: JointSet = HUMAN36M,
+    origin: float = ORIGIN,
 ) -> tuple[Detections, np.ndarray]:
     """Detect the person in every frame of a view, rendered on the fly.
 
     The boxes are put around the true 2D joints: they stand for a person detector and tracker, which this
-    project does not contain. ``size`` is the side of the network's input, px. Returns the detections and
-    the dense maps ``(F, 17, M, M)`` they were made from.
+    project does not contain. ``size`` is the side of the network's input, px, ``joint_set`` what its channels
+    are, ``origin`` the input px at the centre of heatmap px 0. Returns the detections and the dense maps
+    ``(F, 17, M, M)`` they were made from.
     """
     boxes = boxes_around(clip.views[view_name].joints2d, params["margin"], params["smoothing"])
-    frames = np.arange(len(boxes))
-    maps = np.concatenate(
-        [
-            detect(model, view_frames(clip, view_name, boxes, chosen, size, params["split"]), params["flip_test"])
-            for chosen in np.array_split(frames, -(-len(frames) // params["batch"]))
-        ]
-    )
-    points, confidence = heatmaps.decode(maps)
+    # The crop moves by what the network's grid lies off the crop's, so that its heatmaps come out on ours.
+    seen = boxes + (ORIGIN - origin) / size * boxes[:, 2:] * np.array([1, 1, 0], boxes.dtype)
+
+    def detect_frames(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        images = view_frames(clip, view_name, seen, chosen, size, params["split"])
+        maps = detect(model, images, params["flip_test"], joint_set.mirror, origin)
+        # Decoded before the joints are mapped: a derived keypoint is then not rounded to its map's pixels.
+        points, confidence = heatmaps.decode(maps)
+        return joint_set.keypoints(points), joint_set.confidence(confidence), joint_set.heatmaps(maps)
+
+    batches = np.array_split(np.arange(len(boxes)), -(-len(boxes) // params["batch"]))
+    found = [detect_frames(chosen) for chosen in batches]
+    points, confidence, maps = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return Detections(points, confidence, boxes, SparseMaps.from_dense(maps)), maps
+
+
+def joint_set_of(config: dict[str, Any], path: Path) -> JointSet:
+    """What the channels of an estimator are, by its configuration; the skeleton itself where that says nothing."""
+    name, channels = config.get("joints_set", HUMAN36M.name), config["architecture"]["joints"]
+    if name not in JOINT_SETS or len(JOINT_SETS[name].joints) != channels:
+        known = ", ".join(f"{known} ({len(joint_set.joints)})" for known, joint_set in JOINT_SETS.items())
+        raise UserError(
+            f"{path}: has {channels} heatmaps of joint set '{name}'; expected one of {known}; "
+            "import or train the estimator again"
+        )
+    return JOINT_SETS[name]
 
 
 class Quality:
@@ -97,13 +123,14 @@ def run(
     """Detect every selected view; writes the detection store and, if asked, its scores as JSON."""
     stage.set_threads(params["threads"])
     model, config = load_estimator(estimator)
+    joint_set, origin = joint_set_of(config, estimator), config.get("origin", ORIGIN)
     model = fold_normalisation(model.to(params["device"]))
     scores = Quality()
     with DetectionStore.create(output) as detections:
         for key in stage.track_progress(select(stores, params["selections"]), "detection"):
             with SequenceStore(stores[key.source]) as sequences:
                 clip = sequences.read(key.clip)
-            found, maps = detect_view(model, config["size"], clip, key.view, params)
+            found, maps = detect_view(model, config["size"], clip, key.view, params, joint_set, origin)
             detections.write(key, found)
             if quality:
                 scores.add(clip, key.view, found, maps)

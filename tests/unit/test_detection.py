@@ -6,11 +6,15 @@ import torch
 
 from isopose import detection, heatmaps
 from isopose.camera import Camera, project
-from isopose.crops import boxes_around, image_to_crop
+from isopose.crops import boxes_around, crop_to_image, image_to_crop
 from isopose.datasets.store import Clip, DetectionStore, SequenceStore, View, ViewKey
+from isopose.errors import UserError
 from isopose.evaluation import keypoints
+from isopose.joint_sets import COCO, MPII
+from isopose.models import import_hrnet
 from isopose.models.hrnet import HRNet, detect, save_estimator
 from isopose.rendering import view_frames
+from isopose.skeleton import index
 
 SIZE, FRAMES = 32, 20
 ARCHITECTURE = {"width": 16, "joints": 17, "stem": 16, "modules": [1], "blocks": 1, "bottlenecks": 1}
@@ -101,7 +105,7 @@ def test_perfect_maps_give_perfect_detections(lab, monkeypatch):
     view = clip.views["cam1"]
     calls = iter(range(0, FRAMES, 5))
 
-    def oracle(model, images, flip):
+    def oracle(model, images, flip, mirror, origin):
         """Maps of the true joints in the frames of this call; invisible joints have none."""
         chosen = slice(start := next(calls), start + 5)
         boxes = boxes_around(view.joints2d, 1.25, 5)
@@ -131,3 +135,80 @@ def test_batches_do_not_matter(lab):
     first, _ = detection.detect_view(model, config["size"], clip, "cam1", PARAMETERS | {"batch": 20})
     second, _ = detection.detect_view(model, config["size"], clip, "cam1", PARAMETERS | {"batch": 7})
     np.testing.assert_allclose(first.confidence, second.confidence, atol=1e-5)
+
+
+@pytest.fixture(params=[MPII, COCO], ids=lambda joint_set: joint_set.name)
+def imported(request, tmp_path):
+    """An estimator imported from a checkpoint of random weights, its joint set, and the network itself."""
+    torch.manual_seed(1)
+    model = HRNet(**ARCHITECTURE | {"width": 8, "joints": len(request.param.joints)}).eval()
+    checkpoint, weights = tmp_path / "pose.pth", tmp_path / "imported.safetensors"
+    torch.save(model.state_dict(), checkpoint)
+    import_hrnet.main(checkpoint, weights, request.param.name, json.dumps({"size": 256, "width": 8}))
+    return weights, request.param, model
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_an_imported_estimator_detects_the_skeletons_joints(lab, imported, tmp_path, flip):
+    sequences, (weights, joint_set, model), output = lab[0], imported, tmp_path / "detections.h5"
+    params = PARAMETERS | {"selections": [PARAMETERS["selections"][0] | {"subjects": ["a"]}], "flip_test": flip}
+    detection.main([f"lab={sequences}"], weights, output, tmp_path / "quality.json", json.dumps(params))
+    with DetectionStore(output) as store:
+        found = store.read(ViewKey("lab", "a", "cam1"))
+    assert found.maps.joints == 17 and found.map_size == 64
+    clip = clip_of(sequences)
+    boxes = boxes_around(clip.views["cam1"].joints2d, 1.25, 5)
+    np.testing.assert_array_equal(found.boxes, boxes)
+    # The network sees a crop one and a half of its pixels farther right and down: its grid begins at the first pixel.
+    images = view_frames(clip, "cam1", boxes + boxes[:, 2:] * [1.5 / 256, 1.5 / 256, 0], np.arange(FRAMES), 256, "test")
+    points, peaks = heatmaps.decode(detect(model, images, flip, joint_set.mirror, 0))
+    np.testing.assert_allclose(found.confidence, joint_set.confidence(peaks), atol=1e-4)
+    # Untrained maps are nearly flat, so a peak may fall on another of two equal pixels: nearly all are the same.
+    same = np.abs(found.keypoints - joint_set.keypoints(points)).max(axis=-1) < 1e-4
+    assert same.mean() > 0.95
+    source = joint_set.joints.index("l_wrist")
+    np.testing.assert_allclose(found.confidence[:, index("l_wrist")], peaks[:, source], atol=1e-4)
+
+
+class Blobs(torch.nn.Module):
+    """A network that shows the red of the image in every channel, read on the grid of its origin."""
+
+    def __init__(self, channels: int, origin: float) -> None:
+        super().__init__()
+        self.gains = torch.nn.Parameter(torch.ones(channels))
+        self.origin = origin
+
+    def forward(self, images):
+        red = images[:, :1]
+        maps = torch.nn.functional.avg_pool2d(red, 4) if self.origin == 1.5 else red[:, :, ::4, ::4]
+        return maps * self.gains[:, None, None]
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("origin", [0, 1.5])
+@pytest.mark.parametrize("joint_set", [MPII, COCO])
+def test_keypoints_lie_on_the_crops_grid_whatever_the_networks(lab, monkeypatch, joint_set, origin, flip):
+    # Of quarters of a px, the nearest is 41.25, 23.25; three eighths to either side it would be another.
+    clip, place = clip_of(lab[0]), np.array([41.2, 23.2])
+    boxes = boxes_around(clip.views["cam1"].joints2d, 1.25, 5)
+    target = crop_to_image(np.broadcast_to(place, (FRAMES, 1, 2)), boxes, 64)
+
+    def blob(clip, view_name, boxes, frames, size, split):
+        """Red where the image's one point lies in these boxes."""
+        maps = heatmaps.render(image_to_crop(target[frames], boxes[frames], size), size, 10.0)[:, 0]
+        return np.repeat(np.rint(255 * maps).astype(np.uint8)[..., None], 3, -1)
+
+    monkeypatch.setattr(detection, "view_frames", blob)
+    network = Blobs(len(joint_set.joints), origin)
+    params = PARAMETERS | {"flip_test": flip}
+    found, maps = detection.detect_view(network, 256, clip, "cam1", params, joint_set, origin)
+    for points in (found.keypoints, heatmaps.decode(maps)[0]):
+        np.testing.assert_allclose(points, np.full((FRAMES, 17, 2), [41.25, 23.25]), atol=1e-4)
+
+
+def test_an_estimator_of_other_joints_than_it_says_is_refused(tmp_path):
+    path = tmp_path / "estimator.safetensors"
+    for config in ({"joints_set": "lsp"}, {}, {"joints_set": "coco"}):
+        with pytest.raises(UserError, match=r"estimator.safetensors: has 16 heatmaps of .*mpii \(16\).*; import or"):
+            detection.joint_set_of({"architecture": {"joints": 16}} | config, path)
+    assert detection.joint_set_of({"architecture": {"joints": 17}}, path).name == "human36m"

@@ -30,6 +30,24 @@ def test_decode_does_not_shift_at_the_border():
     assert point.tolist() == [7, 0] and peak == 1
 
 
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**31 - 1))
+def test_decode_is_the_official_rule_where_that_shifts(seed):
+    # The official code shifts where 1 < column < width - 1 and 1 < row < height - 1; nearer the border it does not.
+    maps = np.random.default_rng(seed).random((4, 17, 9, 12))
+    points, peaks = heatmaps.decode(maps)
+    for frame, joint in np.ndindex(4, 17):
+        grid = maps[frame, joint].tolist()
+        peak, row, column = max((grid[y][x], y, x) for y in range(9) for x in range(12))
+        assert peaks[frame, joint] == peak
+        x, y = points[frame, joint]
+        if 1 < column < 11 and 1 < row < 8:
+            assert x == column + (0.25 if grid[row][column + 1] > grid[row][column - 1] else -0.25)
+            assert y == row + (0.25 if grid[row + 1][column] > grid[row - 1][column] else -0.25)
+        else:
+            assert abs(x - column) <= 0.25 and abs(y - row) <= 0.25
+
+
 def test_numpy_and_torch_decode_alike():
     maps = np.random.default_rng(0).random((3, 17, 16, 16))
     for ours, theirs in zip(heatmaps.decode(torch.tensor(maps)), heatmaps.decode(maps), strict=True):

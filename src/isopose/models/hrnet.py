@@ -23,6 +23,9 @@ _KIND = "estimator"
 DOWNSAMPLING = 4
 """Sides of the images over sides of the heatmaps."""
 
+ORIGIN = (DOWNSAMPLING - 1) / 2
+"""Input px at the centre of heatmap px 0 of networks trained here: both grids span the same crop (isopose.crops)."""
+
 
 def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
     """A padded convolution without bias and its batch normalisation."""
@@ -196,18 +199,27 @@ def normalise(images: Tensor) -> Tensor:
     return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
-def detect(model: nn.Module, images: np.ndarray, flip: bool = False) -> np.ndarray:
+def detect(
+    model: nn.Module,
+    images: np.ndarray,
+    flip: bool = False,
+    mirror: Sequence[int] = MIRROR,
+    origin: float = ORIGIN,
+) -> np.ndarray:
     """Heatmaps ``(N, J, S/4, S/4)`` float32 of RGB crops ``(N, S, S, 3)`` uint8.
 
-    ``flip`` averages with the mirrored maps of the mirrored crop, left and right joints exchanged.
+    ``flip`` averages with the mirrored maps of the mirrored crop, left and right joints exchanged: ``mirror`` is the
+    permutation ``(J,)`` that does so, ``origin`` the input px at the centre of heatmap px 0 for this network.
     """
     device = next(model.parameters()).device
     model.eval()
     with torch.inference_mode():
-        batch = normalise(torch.from_numpy(images).to(device))
-        maps = model(batch)
+        pixels = torch.from_numpy(images).to(device)
+        maps = model(normalise(pixels))
         if flip:
-            maps = (maps + model(batch.flip(-1)).flip(-1)[:, MIRROR]) / 2
+            # Mirrored about the middle of the network's grid, not of the crop: map px m stays at 4 * m + origin.
+            mirrored = pixels.flip(2).roll(round(2 * (origin - ORIGIN)), 2)
+            maps = (maps + model(normalise(mirrored)).flip(-1)[:, list(mirror)]) / 2
     return maps.float().cpu().numpy()
 
 
@@ -222,7 +234,9 @@ def fold_normalisation(model: HRNet) -> nn.Module:
 def save_estimator(model: HRNet, config: dict[str, Any], path: Path) -> None:
     """Write the weights with their configuration as safetensors metadata.
 
-    ``config`` holds ``architecture`` (the arguments of :class:`HRNet`) and ``size`` (side of the input, px).
+    ``config`` holds ``architecture`` (the arguments of :class:`HRNet`) and ``size`` (side of the input, px). Where
+    they are not this project's own, also ``joints_set`` (what its channels are, a name of
+    :data:`isopose.joint_sets.JOINT_SETS`) and ``origin`` (see :func:`detect`).
     """
     save_weights(path, model, _KIND, config)
 

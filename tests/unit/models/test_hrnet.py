@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from isopose.errors import UserError
+from isopose.joint_sets import MPII
 from isopose.models.hrnet import (
     HRNet,
     detect,
@@ -66,10 +67,10 @@ def test_published_shapes(w32):
     assert shapes["final_layer.weight"] == (16, 32, 1, 1)
 
 
-def test_w48_has_as_many_names():
+def test_w48_has_the_same_names(w32):
     with torch.device("meta"):
         w48 = HRNet(48)
-    assert len(w48.state_dict()) == 1754
+    assert list(w48.state_dict()) == list(w32.state_dict())
     assert w48.state_dict()["stage4.2.branches.3.0.conv1.weight"].shape == (384, 384, 3, 3)
     assert sum(weight.numel() for weight in w48.parameters()) == 63_595_696
 
@@ -149,3 +150,63 @@ def test_folding_the_normalisations_keeps_the_maps():
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
     maps = detect(model, images)
     np.testing.assert_allclose(detect(folded, images), maps, atol=1e-5 * np.abs(maps).max())
+
+
+def weights_by_hand(width: int, joints: int) -> int:
+    """Weights of a published HRNet, counted layer by layer from the paper's layout."""
+
+    def conv(inputs, outputs, kernel):
+        return inputs * outputs * kernel**2 + 2 * outputs  # with its normalisation's scale and shift
+
+    total = conv(3, 64, 3) + conv(64, 64, 3) + conv(64, 256, 1)
+    total += sum(conv(inputs, 64, 1) + conv(64, 64, 3) + conv(64, 256, 1) for inputs in (64, 256, 256, 256))
+    total += conv(256, width, 3)
+    for branches, modules in ((2, 1), (3, 4), (4, 3)):
+        channels = [width * 2**branch for branch in range(branches)]
+        total += conv(256 if branches == 2 else channels[-2], channels[-1], 3)
+        total += modules * sum(4 * 2 * conv(count, count, 3) for count in channels)
+        for module in range(modules):
+            kept = 1 if (branches, module) == (4, 2) else branches
+            for target in range(kept):
+                total += sum(conv(channels[source], channels[target], 1) for source in range(target + 1, branches))
+                for source in range(target):
+                    total += (target - source - 1) * conv(channels[source], channels[source], 3)
+                    total += conv(channels[source], channels[target], 3)
+    return total + width * joints + joints
+
+
+@pytest.mark.parametrize(("width", "joints"), [(32, 16), (32, 17), (48, 16), (48, 17)])
+def test_weights_counted_by_hand(width, joints):
+    with torch.device("meta"):
+        model = HRNet(width, joints)
+    assert sum(weight.numel() for weight in model.parameters()) == weights_by_hand(width, joints)
+
+
+class Reader(torch.nn.Module):
+    """A network without learning: map px m of channel j is the red of input px 4 * m + origin, times j + 1."""
+
+    def __init__(self, channels: int, origin: float) -> None:
+        super().__init__()
+        self.gains = torch.nn.Parameter(torch.arange(1.0, channels + 1))
+        self.origin = origin
+
+    def forward(self, images):
+        red = images[:, :1]
+        maps = torch.nn.functional.avg_pool2d(red, 4) if self.origin == 1.5 else red[:, :, ::4, ::4]
+        return maps * self.gains[:, None, None]
+
+
+@pytest.mark.parametrize("origin", [0, 1.5])
+def test_flip_averages_what_is_at_the_same_place(origin):
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    pairs = [(0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)]  # of MPII, as the authors' flip test has them
+    partner = list(range(16))
+    for a, b in pairs:
+        partner[a], partner[b] = b, a
+    model = Reader(16, origin)
+    plain = detect(model, images)
+    flipped = detect(model, images, True, MPII.mirror, origin)
+    # Each map reads the same red at the same place, mirrored or not; only the gains of a pair are averaged.
+    for j in range(16):
+        expected = plain[:, j] / (j + 1) * ((j + 1) + (partner[j] + 1)) / 2
+        np.testing.assert_allclose(flipped[:, j], expected, atol=1e-5, err_msg=str(j))
