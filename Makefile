@@ -29,7 +29,7 @@ test: venv ## unit tests, the smoke track through snakemake, lint and format che
 lint: venv ## lint and format checks alone
 	@$(RUN) workflow/check lint
 
-benchmark: venv ## speed, each figure a ratio to a plain reference
+benchmark: venv ## speed and size, each figure a ratio to a plain reference
 	@$(RUN) OMP_NUM_THREADS=1 pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds
 
 lock: ## renew requirements.lock and environment.yml from pyproject.toml

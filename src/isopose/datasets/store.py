@@ -24,6 +24,8 @@ from isopose.heatmaps import SparseMaps
 
 VERSION = 1
 _COMPRESSION = hdf5plugin.Zstd(clevel=15)
+_FORMAT = ("v110", "latest")
+"""HDF5 1.10's file format: its groups take a fifth of the room of the oldest, a quarter of a store of short views."""
 
 
 @dataclass
@@ -119,7 +121,7 @@ class _Store:
     @contextmanager
     def create(cls, path: Path | str, **attributes: Any) -> Iterator[Self]:
         """Open a new store for writing; it appears under its name only when the block ends well."""
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=_FORMAT) as file:
             file.attrs.update({"kind": cls.kind, "version": VERSION, **attributes})
             yield cls(path, file)
 
