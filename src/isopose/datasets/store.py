@@ -25,7 +25,7 @@ from isopose.heatmaps import SparseMaps
 VERSION = 1
 _COMPRESSION = hdf5plugin.Zstd(clevel=15)
 _FORMAT = ("v110", "latest")
-"""HDF5 1.10's file format: its groups take a fifth of the room of the oldest, a quarter of a store of short views."""
+"""HDF5 1.10's file format: a store of short views is a fifth smaller in it than in the library's default."""
 
 
 @dataclass
