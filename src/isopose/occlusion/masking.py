@@ -136,3 +136,10 @@ def _corrupt_maps(maps: MapEntries, shift: Tensor, order: Tensor, keep: Tensor) 
     return MapEntries(
         index.index_select(0, kept), pixel.index_select(0, kept), maps.value.index_select(0, kept), maps.size
     )
+
+
+def hide(observations: Observations, keep: Tensor) -> Observations:
+    """Zero the joints of which keep (B, T, K) is false, in keypoints and heatmaps alike."""
+    still = torch.zeros((*keep.shape, 2), dtype=torch.long)
+    map_size = observations.maps.size if observations.maps else 1
+    return corrupt(observations, Corruption(still, torch.arange(keep.shape[-1]).expand(keep.shape), keep), map_size)

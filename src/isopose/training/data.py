@@ -13,8 +13,11 @@ from isopose.errors import UserError
 from isopose.heatmaps import SparseMaps
 from isopose.models.embedding import MapEntries, Observations
 from isopose.models.lifter import map_to_crop, mirror_observations, mirror_pose, normalised_boxes, to_crop
+from isopose.occlusion.cylinder_man import visibility
+from isopose.occlusion.masking import hide
 from isopose.skeleton import MIRROR, NUM_JOINTS
 from isopose.training.losses import random_rotations, rotate
+from isopose.training.views import about_vertical, carried_boxes, move_pixels, to_box
 
 _MIRROR_X = torch.diag(torch.tensor([-1.0, 1.0, 1.0]))
 
@@ -145,6 +148,7 @@ class Sampler:
 
     pairs: the second half of a batch shows the same clips and frames as the first, from other views. flip: share of
     clips that are mirrored. rotate3d: share of clips whose skeleton is rotated as in Eq. 5 (the ablation's "Base").
+    virtual_views: share of clips seen from a virtual camera (paper 3.4).
     """
 
     frames: Frames
@@ -154,6 +158,7 @@ class Sampler:
     pairs: bool = False
     flip: float = 0.0
     rotate3d: float = 0.0
+    virtual_views: float = 0.0
 
     def draw(self) -> Batch:
         """A random batch."""
@@ -162,6 +167,8 @@ class Sampler:
         count = torch.from_numpy(np.diff(self.frames.starts))[views]
         index = first[:, None] + torch.minimum(offsets[:, None] + torch.arange(self.length), count[:, None] - 1)
         batch = self._gather(index, views)
+        if self.virtual_views:
+            batch = self._virtual(batch, self.frames.joints3d[index])
         if self.rotate3d:
             batch = self._rotated(batch, self.frames.joints3d[index])
         return self._mirrored(batch) if self.flip else batch
@@ -203,26 +210,43 @@ class Sampler:
         return (torch.rand(half, generator=self.generator) < probability).repeat(self.clips // half)
 
     def _rotated(self, batch: Batch, joints3d: Tensor) -> Batch:
-        """Turn the skeletons of some clips about the pelvis (angles as in Eq. 5) and move the 2D input along.
-
-        A keypoint moves as its joint's projection does, so the detector's own error stays; so do the pixels of its
-        heatmap. The crop stays where it was.
-        """
+        """Turn the skeletons of some clips about the pelvis (angles as in Eq. 5). The crop stays where it was."""
         turned = self._coin(self.rotate3d)
         rotations = torch.where(turned[:, None, None], random_rotations(self.clips, self.generator), torch.eye(3))
-        root, poses = joints3d[..., :1, :], rotate(batch.poses, rotations)
-        box = batch.observations.box[..., None, :]
+        there = rotate(batch.poses, rotations) + joints3d[..., :1, :]
+        return self._carried(batch, joints3d, there, rotations, batch.observations.box, turned)
 
-        def to_crop(points: Tensor) -> Tensor:
-            return 2 * (points[..., :2] / points[..., 2:] - box[..., :2]) / box[..., 2:]
+    def _virtual(self, batch: Batch, joints3d: Tensor) -> Batch:
+        """Show some clips as a virtual camera would that went round the person at its own height (paper 3.4).
 
-        moved = to_crop(poses + root) - to_crop(joints3d)
+        The crop follows the person; what the Cylinder Man hides from the virtual camera is zero.
+        """
+        chosen, angles = torch.rand(2, self.clips, generator=self.generator)
+        chosen = chosen < self.virtual_views
+        rotations = about_vertical(batch.rotations, (2 * torch.pi * angles) * chosen)
+        there = rotate(batch.poses, rotations) + joints3d[..., :1, :]
+        box = carried_boxes(batch.observations.box, joints3d, there)
+        visible = torch.where(chosen[:, None, None], visibility(there).to(batch.visible), batch.visible)
+        batch = self._carried(batch, joints3d, there, rotations, box, chosen)
+        shown = (visible > 0) | ~chosen[:, None, None]
+        return replace(batch, observations=hide(batch.observations, shown), visible=visible)
+
+    @staticmethod
+    def _carried(batch: Batch, here: Tensor, there: Tensor, rotations: Tensor, box: Tensor, clips: Tensor) -> Batch:
+        """Move the joints from here to there (B, T, 17, 3), m, camera frame, and the crops to box; 2D input and all.
+
+        A keypoint moves as its joint's projection does, so the detector's own error stays; so do the pixels of its
+        heatmap. clips (B,): those that move at all.
+        """
+        moved = to_box(there, box) - to_box(here, batch.observations.box)
         maps = batch.observations.maps
         observations = replace(
             batch.observations,
             coordinates=batch.observations.coordinates + moved,
-            maps=maps and move_pixels(maps, moved * (maps.size / 2), turned),
+            box=box,
+            maps=maps and move_pixels(maps, moved * (maps.size / 2), clips),
         )
+        poses = there - there[..., :1, :]
         return Batch(observations, poses, rotations @ batch.rotations, batch.joints2d + moved, batch.visible)
 
     def _mirrored(self, batch: Batch) -> Batch:
@@ -256,28 +280,3 @@ class Sampler:
             choose(batch.joints2d[..., order, :] * torch.tensor([-1.0, 1.0]), batch.joints2d),
             choose(batch.visible[..., order], batch.visible),
         )
-
-
-def move_pixels(maps: MapEntries, offsets: Tensor, clips: Tensor) -> MapEntries:
-    """Move each heatmap of the chosen clips by its offset (B, T, K, 2), map pixels, with bilinear weights.
-
-    A pixel is shared among the four that it then lies between, so the same pixel may occur several times (their
-    values add up); what leaves the map is dropped. clips (B,) bool.
-    """
-    chosen = clips[maps.map_index // offsets[0, ..., 0].numel()]
-    still = (~chosen).nonzero()[:, 0]
-    moving = chosen.nonzero()[:, 0]
-    index, pixel, value = (part[moving] for part in (maps.map_index, maps.pixel, maps.value))
-    position = torch.stack([pixel % maps.size, pixel // maps.size], dim=1) + offsets.flatten(0, 2)[index]
-    corner = position.floor()
-    rest = position - corner
-    indices, pixels, values = [maps.map_index[still]], [maps.pixel[still]], [maps.value[still]]
-    for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        column, row = corner[:, 0].long() + right, corner[:, 1].long() + down
-        weight = (rest[:, 0] if right else 1 - rest[:, 0]) * (rest[:, 1] if down else 1 - rest[:, 1])
-        inside = (row >= 0) & (row < maps.size) & (column >= 0) & (column < maps.size) & (weight > 0)
-        indices.append(index[inside])
-        pixels.append((row * maps.size + column)[inside])
-        values.append((value * weight)[inside])
-    order = torch.argsort(torch.cat(indices), stable=True)
-    return MapEntries(torch.cat(indices)[order], torch.cat(pixels)[order], torch.cat(values)[order], maps.size)

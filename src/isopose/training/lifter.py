@@ -36,6 +36,7 @@ PARAMETERS = {
     "masking": (dict, type(None)),
     "flip": float,
     "rotate3d": float,
+    "virtual_views": float,
     "weights": dict,
     "loss_unit": float,
     "discriminator": (dict, type(None)),
@@ -135,16 +136,21 @@ class Trainer:
             schedulers.append(self.discriminator_optimizer)
         self.schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(o, steps) for o in schedulers]
         # Two views of each stretch for every variant, so that the multi-view loss is the only difference it makes.
-        self.samplers = [self._sampler(data.train3d, params["batch_clips"], True, self.clips3d)]
+        self.samplers = [self._sampler(data.train3d, params["batch_clips"], True, self.clips3d, virtual=True)]
         if data.train2d:
             self.samplers.append(self._sampler(data.train2d, params["batch_clips_2d"], False, self.clips2d))
         if self.discriminator:
             real = self._sampler(data.train3d, 64, False, self.rotations).draw().poses.to(params["device"])
             self.discriminator.fit_scales(losses.rotate(real, self._draw_rotations(len(real))))
 
-    def _sampler(self, frames: Frames, clips: int, pairs: bool, generator: torch.Generator) -> Sampler:
+    def _sampler(
+        self, frames: Frames, clips: int, pairs: bool, generator: torch.Generator, virtual: bool = False
+    ) -> Sampler:
         params = self.params
-        return Sampler(frames, clips, params["frames"], generator, pairs, params["flip"], params["rotate3d"])
+        augmentation = {"flip": params["flip"], "rotate3d": params["rotate3d"]}
+        if virtual:
+            augmentation["virtual_views"] = params["virtual_views"]
+        return Sampler(frames, clips, params["frames"], generator, pairs, **augmentation)
 
     def _draw_rotations(self, count: int) -> Tensor:
         return losses.random_rotations(count, self.rotations).to(self.params["device"])

@@ -4,10 +4,8 @@ import torch
 
 from isopose.datasets.store import DetectionStore, SequenceStore
 from isopose.errors import UserError
-from isopose.heatmaps import render
-from isopose.models.embedding import MapEntries
 from isopose.skeleton import BONES
-from isopose.training.data import Frames, Sampler, move_pixels, read_views
+from isopose.training.data import Frames, Sampler, read_views
 from isopose.training.losses import multi_view_loss
 
 
@@ -82,7 +80,10 @@ def test_the_same_seed_draws_the_same_batch(frames):
     assert not torch.equal(first.poses, other.poses)
 
 
-@pytest.mark.parametrize("options", [{}, {"flip": 0.5}, {"rotate3d": 0.5}, {"flip": 0.5, "rotate3d": 1.0}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"flip": 0.5}, {"rotate3d": 0.5}, {"flip": 0.5, "rotate3d": 1.0}, {"flip": 0.5, "virtual_views": 0.5}],
+)
 def test_pairs_agree_after_rotation_however_they_are_augmented(frames, options):
     batch = sampler(frames, clips=20, pairs=True, **options).draw()
     first, second = batch.poses.chunk(2)
@@ -115,19 +116,22 @@ def test_rotated_skeletons_carry_their_2d_input_along(frames):
     assert (mean - turned.joints2d)[inside].abs().max() < 0.6 * 2 / 16
 
 
-def test_moving_pixels_moves_the_mean_and_keeps_the_sum():
-    points = torch.full((2, 1, 17, 2), 7.0)
-    maps = render(points, 16, 1.0).flatten(0, 2).flatten(1)
-    index, pixel = (maps > 0.01).nonzero().T
-    entries = MapEntries(index, pixel, maps[index, pixel], 16)
-    offsets = torch.tensor([1.25, -0.5]).expand(2, 1, 17, 2)
-    moved = dense(move_pixels(entries, offsets, torch.tensor([False, True])), (2, 17))
-    still = dense(entries, (2, 17))
-    assert torch.equal(moved[0], still[0])
-    torch.testing.assert_close(moved[1].sum((-1, -2)), still[1].sum((-1, -2)))
-    axis = torch.arange(16.0)
-    mean = (moved[1].sum(-2) * axis).sum(-1) / moved[1].sum((-1, -2))
-    torch.testing.assert_close(mean, torch.full((17,), 8.25))
+def test_virtual_views_carry_the_2d_input_along_and_hide_what_the_cylinder_man_does(frames):
+    plain, virtual = (sampler(frames, virtual_views=share).draw() for share in (1e-9, 1.0))
+    torch.testing.assert_close(bone_lengths(virtual.poses), bone_lengths(plain.poses))
+    assert (virtual.poses - plain.poses).abs().amax((1, 2, 3)).min() > 0.01
+    # The person stays as upright as it was: its height along the world's vertical does not change.
+    heights = [torch.einsum("btkj,bj->btk", batch.poses, batch.rotations[..., 2]) for batch in (plain, virtual)]
+    torch.testing.assert_close(*heights, atol=1e-5, rtol=0)
+    seen, shown = virtual.observations, virtual.visible.bool()
+    assert 0.02 < 1 - shown.float().mean() < 0.4
+    assert (seen.coordinates[~shown] == 0).all() and (seen.confidence[~shown] == 0).all()
+    assert (dense(seen.maps, (6, 16, 17))[~shown] == 0).all()
+    residual = [(b.observations.coordinates - b.joints2d)[shown] for b in (plain, virtual)]
+    torch.testing.assert_close(*residual, atol=1e-5, rtol=0)
+    assert virtual.joints2d.abs().max() < 1  # the crop has followed
+    still = sampler(frames, virtual_views=1e-9).draw()
+    torch.testing.assert_close(still.observations.coordinates, sampler(frames).draw().observations.coordinates)
 
 
 def test_what_is_missing_is_named(motion, tmp_path):

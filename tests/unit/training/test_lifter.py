@@ -35,6 +35,7 @@ PARAMS = {
     },
     "flip": 0.5,
     "rotate3d": 0.5,
+    "virtual_views": 0.5,
     "weights": {"multi_view": 0.5, "projection": 0.1, "adversarial": 0.01},
     "loss_unit": 0.1,
     "discriminator": {
@@ -60,6 +61,7 @@ PLAIN = PARAMS | {
     "masking": None,
     "flip": 0.0,
     "rotate3d": 0.0,
+    "virtual_views": 0.0,
     "dropout": 0.0,
     "weights": {"multi_view": 0.0, "projection": 0.0, "adversarial": 0.0},
     "discriminator": None,
