@@ -23,3 +23,8 @@ rule all:
     default_target: True
     input:
         f"{REPORTS}/index.html",
+
+
+onerror:
+    for line in failures.summary(log):
+        logger.error(line)

@@ -151,6 +151,8 @@ class _MlflowRun:
             tags["mlflow.parentRunId"] = parent.info.run_id
         if previous := self._latest(experiment, content["key"]):
             self._client.set_tag(previous.info.run_id, "isopose.latest", "false")
+            if previous.info.status == "RUNNING":  # its process was killed, and could not say so
+                self._client.set_terminated(previous.info.run_id, "KILLED")
         self._run_id = self._client.create_run(experiment, tags=tags | git_revision()).info.run_id
         entities = mlflow.entities
         params = [entities.Param(name, value[:6000]) for name, value in flatten(content["params"]).items()]

@@ -55,6 +55,18 @@ def test_mlflow_holds_the_run_nested_under_its_parent_and_only_the_newest_is_lat
     assert iso.info.status == "FINISHED"
 
 
+def test_a_run_whose_process_was_killed_does_not_stay_running(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    write_run(tmp_path, uri)
+    client = mlflow.MlflowClient(uri)
+    experiment = client.get_experiment_by_name("demo").experiment_id
+    (first,) = client.search_runs([experiment])
+    client.update_run(first.info.run_id, status="RUNNING")  # as a killed process leaves it
+    write_run(tmp_path, uri)
+    assert client.get_run(first.info.run_id).info.status == "KILLED"
+    assert sorted(run.info.status for run in client.search_runs([experiment])) == ["FINISHED", "KILLED"]
+
+
 def test_importing_the_module_does_not_import_mlflow():
     import subprocess
     import sys

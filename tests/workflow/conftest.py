@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -11,10 +14,11 @@ ROOT = Path(__file__).parents[2]
 
 
 class Project:
-    """A working copy of the project."""
+    """A working copy of the project. variables: of the environment, added to or (None) taken from those here."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.variables: dict[str, str | None] = {}
         for name in ("Snakefile", "params.yaml", "environment.yml"):
             shutil.copy(ROOT / name, folder / name)
         for name in ("workflow", "profiles", "experiments", "src"):
@@ -22,13 +26,43 @@ class Project:
 
     def environment(self) -> dict[str, str]:
         """The environment in which this copy's own modules run."""
-        return os.environ | {"PYTHONPATH": str(self.folder / "src"), "OMP_NUM_THREADS": "1"}
+        variables = os.environ | {"PYTHONPATH": str(self.folder / "src"), "OMP_NUM_THREADS": "1"} | self.variables
+        return {name: value for name, value in variables.items() if value is not None}
+
+    def copy(self, folder: Path) -> "Project":
+        """This project once more, with all that was computed in it."""
+        copy = Project(folder)
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        return copy
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
         """Run a command in the project's folder."""
         done = subprocess.run(command, cwd=self.folder, env=self.environment(), capture_output=True, text=True)
         assert not check or done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
         return done
+
+    @contextmanager
+    def running(self, *command: str) -> Iterator[subprocess.Popen]:
+        """Run a command in a process group of its own, to be killed; what it prints goes to printed.txt."""
+        with (self.folder / "printed.txt").open("w") as printed:
+            process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=self.environment(),
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def printed(self) -> str:
+        """What the command of `running` has printed so far."""
+        return (self.folder / "printed.txt").read_text()
 
     def snakemake(self, *arguments: str, track: str = "smoke", check: bool = True) -> str:
         """Run the workflow on a track; returns what it printed."""

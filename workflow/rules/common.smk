@@ -7,6 +7,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from isopose import config as parameters
+from isopose import failures
 from isopose.errors import UserError
 from isopose.modules import source_files
 

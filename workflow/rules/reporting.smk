@@ -7,7 +7,7 @@ rule table:
         selection=f"{RESULTS}/{{evaluation}}/iso/selection.json",
         code=code("isopose.reporting.tables"),
     output:
-        multiext(f"{REPORTS}/{{evaluation}}/tables/{{table}}", csv=".csv", md=".md", tex=".tex"),
+        table_files("{table}"),
     log:
         f"{LOGS}/{{evaluation}}/table/{{table}}.log",
     benchmark:
@@ -35,7 +35,7 @@ rule estimator_table:
         calibration=lambda w: f"{RESULTS}/{owner(w.evaluation)}/calibration/calibration.json",
         code=code("isopose.reporting.tables"),
     output:
-        multiext(f"{REPORTS}/{{evaluation}}/tables/estimator", csv=".csv", md=".md", tex=".tex"),
+        table_files("estimator"),
     log:
         f"{LOGS}/{{evaluation}}/table/estimator.log",
     benchmark:
@@ -58,7 +58,7 @@ rule published_table:
     input:
         code=code("isopose.reporting.tables"),
     output:
-        multiext(f"{REPORTS}/published/tables/published_{{number}}", csv=".csv", md=".md", tex=".tex"),
+        table_files("published_{number}", "published"),
     log:
         f"{LOGS}/table/published_{{number}}.log",
     benchmark:
@@ -78,7 +78,7 @@ rule table_figure:
         table=f"{REPORTS}/{{evaluation}}/tables/{{figure}}.csv",
         code=code("isopose.reporting.figures"),
     output:
-        multiext(f"{REPORTS}/{{evaluation}}/figures/{{figure}}", svg=".svg", png=".png"),
+        figure_files("{figure}"),
     log:
         f"{LOGS}/{{evaluation}}/figure/{{figure}}.log",
     benchmark:
@@ -105,7 +105,7 @@ rule iso_curves_figure:
         ],
         code=code("isopose.reporting.figures"),
     output:
-        multiext(f"{REPORTS}/{{evaluation}}/figures/iso_curves", svg=".svg", png=".png"),
+        figure_files("iso_curves"),
     log:
         f"{LOGS}/{{evaluation}}/figure/iso_curves.log",
     benchmark:
@@ -129,7 +129,7 @@ rule calibration_figure:
         calibration=lambda w: f"{RESULTS}/{owner(w.evaluation)}/calibration/calibration.json",
         code=code("isopose.reporting.figures"),
     output:
-        multiext(f"{REPORTS}/{{evaluation}}/figures/calibration", svg=".svg", png=".png"),
+        figure_files("calibration"),
     log:
         f"{LOGS}/{{evaluation}}/figure/calibration.log",
     benchmark:
@@ -155,7 +155,7 @@ rule samples_figure:
         selection=f"{RESULTS}/{{evaluation}}/iso/selection.json",
         code=code("isopose.reporting.figures"),
     output:
-        multiext(f"{REPORTS}/{{evaluation}}/figures/samples", svg=".svg", png=".png"),
+        figure_files("samples"),
     log:
         f"{LOGS}/{{evaluation}}/figure/samples.log",
     benchmark:
@@ -181,7 +181,7 @@ rule cylinder_man_figure:
         stores=lambda w: labelled(w.evaluation, "test"),
         code=code("isopose.reporting.figures"),
     output:
-        multiext(f"{REPORTS}/{{evaluation}}/figures/cylinder_man", svg=".svg", png=".png"),
+        figure_files("cylinder_man"),
     log:
         f"{LOGS}/{{evaluation}}/figure/cylinder_man.log",
     benchmark:
@@ -208,7 +208,7 @@ rule training_figure:
         ],
         code=code("isopose.reporting.figures"),
     output:
-        multiext(f"{REPORTS}/{{evaluation}}/figures/training", svg=".svg", png=".png"),
+        figure_files("training"),
     log:
         f"{LOGS}/{{evaluation}}/figure/training.log",
     benchmark:
@@ -231,7 +231,7 @@ rule weights_figure:
     input:
         code=code("isopose.reporting.figures"),
     output:
-        multiext(f"{REPORTS}/{{evaluation}}/figures/weights", svg=".svg", png=".png"),
+        figure_files("weights"),
     log:
         f"{LOGS}/{{evaluation}}/figure/weights.log",
     benchmark:
@@ -306,5 +306,6 @@ rule index:
     shell:
         "python -m isopose.reporting.html {params.metrics} {params.tables} {params.figures}"
         " --captions {input.captions} --output {output} --parameters {input.parameters}"
-        ' --revision "$(git describe --always --dirty 2>/dev/null || true)" --machine "$(uname -sm), $(nproc) cores"'
+        ' --revision "$(git describe --always --dirty 2>/dev/null || true)"'
+        ' --machine "$(uname -sm), $(getconf _NPROCESSORS_ONLN) cores"'
         " --params {params.options:q} > {log} 2>&1"

@@ -118,3 +118,21 @@ def summarised(evaluation):
     """The sets of predictions that the page sums up: the mean pose, Base and the full lifter, ISO's choice aside."""
     names = ("base", config["iso"]["lifter"])
     return ["mean_pose/seed1", *(m for m in lifter_methods(evaluation) if m.split("/")[0] in names)]
+
+
+def table_files(table, folder="{evaluation}"):
+    """The files of a table; its CSV goes into `snakemake --report`."""
+    csv, *others = multiext(f"{REPORTS}/{folder}/tables/{table}", csv=".csv", md=".md", tex=".tex")
+    return [in_report(csv, "table", table, folder), *others]
+
+
+def figure_files(figure):
+    """The files of a figure; its SVG goes into `snakemake --report`."""
+    svg, *others = multiext(f"{REPORTS}/{{evaluation}}/figures/{figure}", svg=".svg", png=".png")
+    return [in_report(svg, "figure", figure, "{evaluation}"), *others]
+
+
+def in_report(path, kind, name, folder):
+    """A file that `snakemake --report` shows, under the caption that the page has too."""
+    caption = "../report/caption.rst"
+    return report(path, caption=caption, category=f"{kind.title()}s", subcategory=folder, labels={kind: name})

@@ -13,7 +13,7 @@ from isopose.datasets.kinematics import playback_times
 from isopose.datasets.sources import (
     MIRROR_VARIABLE,
     Request,
-    check_file,
+    check_extracted,
     check_known,
     clip_id,
     extract_archive,
@@ -57,39 +57,49 @@ JOINT_TABLE = MappingProxyType(
 _PREFIX = "dataset-1_"
 
 
-def _locate(request: Request) -> dict[str, Path]:
-    """Every motion file by its name without the prefix, as ``walk_normal_001``; checksums not yet looked at."""
+def _name(path: Path) -> str:
+    return path.stem.removeprefix(_PREFIX)
+
+
+def _action(path: Path) -> str:
+    return _name(path).split("_")[0]
+
+
+def _locate(request: Request) -> list[Path]:
+    """The motion files of the requested actions. The archive's own list, checksums and all, says which there are."""
     if request.mirror is None:
-        raise UserError(f"bandai_namco: no mirror; set {MIRROR_VARIABLE} to the folder that holds {ARCHIVE}")
-    folder = extract_archive(request.mirror, ARCHIVE, ARCHIVE_SHA256, request.cache) / "bandai_namco_1/data"
-    return {path.stem.removeprefix(_PREFIX): path for path in sorted(folder.glob("*.bvh"))}
+        raise UserError(
+            f"bandai_namco: there is no mirror and no download; expected {ARCHIVE} in the folder that "
+            f"{MIRROR_VARIABLE} names; set {MIRROR_VARIABLE}"
+        )
+    folder = extract_archive(request.mirror, ARCHIVE, ARCHIVE_SHA256, request.cache)
+    root = folder / "bandai_namco_1"
+    listed = {root / name: checksum for name, checksum in read_checksums(root / "SHA256SUMS").items()}
+    motions = sorted(path for path in listed if path.suffix == ".bvh")
+    check_known(request.actions, sorted({_action(path) for path in motions}), "action", "bandai_namco")
+    wanted = [path for path in motions if request.actions is None or _action(path) in request.actions]
+    check_extracted({path: listed[path] for path in wanted}, folder)
+    return wanted
 
 
 def read_clips(request: Request) -> Iterator[Clip]:
     """Clips of the requested actions (the archive's contents: walk, run, bow ...), named ``walk_normal_001@2.0``."""
     check_known(request.subjects, [SUBJECT], "subject", "bandai_namco")
-    files = _locate(request)
-    actions = {name: name.split("_")[0] for name in files}
-    check_known(request.actions, sorted(set(actions.values())), "action", "bandai_namco")
-    names = [name for name in files if request.actions is None or actions[name] in request.actions]
-    root = files[names[0]].parents[1]
-    checksums = read_checksums(root / "SHA256SUMS")
-    for name in names:
-        check_file(files[name], checksums[files[name].relative_to(root).as_posix()])
-    motions = bvh.read_many([files[name] for name in names], bvh.needed_joints(JOINT_TABLE))
+    paths = _locate(request)
+    motions = bvh.read_many(paths, bvh.needed_joints(JOINT_TABLE))
     body = sample_body(SUBJECT)
-    for name, motion in zip(names, motions, strict=True):
+    for path, motion in zip(paths, motions, strict=True):
         for speed in request.speeds:
             times = playback_times(len(motion.root), SOURCE_FPS, request.fps, speed)
             times = times[middle(len(times), request.fps, request.max_seconds)]
             joints = reshape(bvh.to_skeleton(motion.at(times), JOINT_TABLE), body)
             yield Clip(
-                id=clip_id(name, speed),
+                id=clip_id(_name(path), speed),
                 joints3d=joints.astype(np.float32),
                 joint_valid=np.ones(NUM_JOINTS, bool),
                 subject=SUBJECT,
-                action=actions[name],
+                action=_action(path),
                 fps=float(request.fps),
                 source="bandai_namco",
-                attributes={"speed": float(speed), "style": name.split("_")[1]} | body.attributes(),
+                attributes={"speed": float(speed), "style": _name(path).split("_")[1]} | body.attributes(),
             )

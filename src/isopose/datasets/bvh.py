@@ -109,13 +109,18 @@ def read_many(
     paths: Sequence[Path], keep: Sequence[str] | None = None, seconds: float = SECONDS_PER_FILE
 ) -> Iterator[Motion]:
     """Read files one after another in a worker process with limits on memory and on the time of each file."""
+    with tempfile.TemporaryDirectory() as folder:  # the worker's own: it may be killed before it can clear up
+        yield from _read_many(paths, keep, seconds, folder)
+
+
+def _read_many(paths: Sequence[Path], keep: Sequence[str] | None, seconds: float, folder: str) -> Iterator[Motion]:
     read_end, write_end = os.pipe()
     receiver = Connection(read_end, writable=False)
     worker = subprocess.Popen(
         [sys.executable, "-c", f"from isopose.datasets.bvh import work; work({write_end})"],
         stdin=subprocess.PIPE,
         pass_fds=[write_end],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "TMPDIR": folder},
         text=True,
     )
     os.close(write_end)
@@ -132,7 +137,7 @@ def read_many(
 
 
 def _receive(receiver: Connection, path: Path, seconds: float) -> Motion:
-    advice = "expected a BVH motion file; delete it and fetch it again"
+    advice = "expected a BVH motion file; fetch it again, or leave its subject or action out of the source"
     if not receiver.poll(seconds):
         raise UserError(f"{path}: not read within {seconds:g} s; {advice}")
     try:

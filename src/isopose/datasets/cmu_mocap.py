@@ -17,7 +17,7 @@ from isopose.datasets import bvh
 from isopose.datasets.body_shape import reshape, sample_body
 from isopose.datasets.bvh import JointRule
 from isopose.datasets.kinematics import playback_times
-from isopose.datasets.sources import Request, check_file, check_known, clip_id, extract_archive, middle
+from isopose.datasets.sources import Request, check_extracted, check_known, clip_id, extract_archive, middle
 from isopose.datasets.store import Clip
 from isopose.errors import UserError
 from isopose.skeleton import NUM_JOINTS
@@ -64,11 +64,10 @@ def read_index() -> list[dict[str, str]]:
 def _locate(rows: list[dict[str, str]], request: Request) -> list[Path]:
     """The files of index rows, from the mirror's archive or downloaded from where the index says."""
     if request.mirror is not None:
-        folder = extract_archive(request.mirror, ARCHIVE, ARCHIVE_SHA256, request.cache) / "cmu_mocap"
-        paths = [folder / row["path"] for row in rows]
-        for row, path in zip(rows, paths, strict=True):
-            check_file(path, row["sha256"])
-        return paths
+        folder = extract_archive(request.mirror, ARCHIVE, ARCHIVE_SHA256, request.cache)
+        files = {folder / "cmu_mocap" / row["path"]: row["sha256"] for row in rows}
+        check_extracted(files, folder)
+        return list(files)
     return [_download(row, request.cache / "cmu_mocap") for row in rows]
 
 

@@ -1,10 +1,8 @@
 """What every motion source is asked for, how its randomness is drawn, and how an archive of a mirror is opened."""
 
 import hashlib
-import os
-import shutil
+import lzma
 import tarfile
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from isopose.errors import UserError
-from isopose.files import sha256
+from isopose.files import atomic_folder, sha256
 
 MIRROR_VARIABLE = "ISOPOSE_DATA_MIRROR"
 
@@ -80,36 +78,39 @@ def extract_archive(mirror: Path, name: str, checksum: str, cache: Path) -> Path
         return target
     archive = mirror / name
     if not archive.is_file():
-        raise UserError(f"{archive}: is missing; set {MIRROR_VARIABLE} to the folder that holds {name}")
-    check_file(archive, checksum)
-    cache.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=cache))
+        raise UserError(
+            f"{archive}: is missing; expected {name} in the folder that {MIRROR_VARIABLE} names; "
+            f"copy it there, or set {MIRROR_VARIABLE} to a folder that holds it"
+        )
+    check_file(archive, checksum, "copy it to the mirror again")
     try:
-        with tarfile.open(archive, "r:xz") as tar:
+        with atomic_folder(target) as temporary, tarfile.open(archive, "r:xz") as tar:
             tar.extractall(temporary, filter="data")
-        os.rename(temporary, target)
-    except (tarfile.TarError, EOFError) as error:
-        raise UserError(f"{archive}: cannot be unpacked ({error}); expected a tar.xz; copy it again") from error
-    except OSError:
-        if not target.is_dir():  # else another job was first, with the same bytes
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+        raise UserError(
+            f"{archive}: cannot be unpacked ({error}); expected a tar.xz; copy it to the mirror again"
+        ) from error
     return target
 
 
-def check_file(path: Path, checksum: str) -> None:
-    """Refuse a file whose SHA-256 differs from the recorded one."""
+def check_file(path: Path, checksum: str, advice: str) -> None:
+    """Refuse a file that is missing or whose SHA-256 differs from the recorded one; advice: what to do then."""
     if not path.is_file():
-        raise UserError(f"{path}: is missing; expected a file of SHA-256 {checksum}; delete its folder and run again")
+        raise UserError(f"{path}: is missing; expected a file of SHA-256 {checksum[:16]}…; {advice}")
     found = sha256(path)
     if found != checksum:
-        raise UserError(
-            f"{path}: SHA-256 is {found[:16]}…; expected {checksum[:16]}…: truncated or altered; fetch it again"
-        )
+        raise UserError(f"{path}: SHA-256 is {found[:16]}…; expected {checksum[:16]}…: truncated or altered; {advice}")
+
+
+def check_extracted(files: Mapping[Path, str], folder: Path) -> None:
+    """Check files that were extracted to a folder, given with their checksums."""
+    for path, checksum in files.items():
+        check_file(path, checksum, f"delete the folder {folder} and run again: it is extracted anew")
 
 
 def read_checksums(path: Path) -> Mapping[str, str]:
     """Read a SHA256SUMS file: path relative to it -> checksum."""
+    if not path.is_file():
+        raise UserError(f"{path}: is missing; expected the archive's checksums; delete its folder and run again")
     lines = (line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip())
     return {name.strip().removeprefix("./"): checksum for checksum, name in lines}

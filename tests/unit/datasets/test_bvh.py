@@ -179,6 +179,16 @@ def test_a_broken_file_is_one_line_that_names_it(tmp_path, damage):
     assert "\n" not in str(caught.value)
 
 
+def test_a_reader_that_is_given_up_leaves_no_temporary_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(bvh.tempfile, "tempdir", None)
+    good = write_bvh(tmp_path / "good.bvh", frames=500, inner_positions=True)
+    reader = bvh.read_many([good] * 200)
+    next(reader)
+    reader.close()
+    assert os.listdir(tmp_path) == ["good.bvh"]
+
+
 def test_a_moving_inner_joint_is_refused(tmp_path):
     path = write_bvh(tmp_path / "inner.bvh", inner_positions=True)
     path.write_text(path.read_text().replace("0.500000 30.000000", "0.500000 33.000000"))

@@ -5,7 +5,7 @@ import pytest
 
 from isopose.datasets.sources import (
     Request,
-    check_file,
+    check_extracted,
     check_known,
     clip_id,
     derive_seed,
@@ -40,7 +40,7 @@ def test_archive_is_extracted_once(archive, tmp_path):
 
 def test_missing_truncated_and_altered_archives_are_one_line(archive, tmp_path):
     mirror, path, checksum = archive
-    with pytest.raises(UserError, match=r"other\.tar\.xz: is missing; set ISOPOSE_DATA_MIRROR"):
+    with pytest.raises(UserError, match=r"other\.tar\.xz: is missing; expected .*; copy it there, or set ISOPOSE"):
         extract_archive(mirror, "some/other.tar.xz", checksum, tmp_path / "cache")
     whole = path.read_bytes()
     for broken in (whole[:-100], whole[:50] + bytes([whole[50] ^ 1]) + whole[51:]):
@@ -50,6 +50,9 @@ def test_missing_truncated_and_altered_archives_are_one_line(archive, tmp_path):
     path.write_bytes(whole[:-100])  # even if the checksum recorded were that of a truncated file
     with pytest.raises(UserError, match=r"data\.tar\.xz: cannot be unpacked"):
         extract_archive(mirror, "some/data.tar.xz", hashlib.sha256(whole[:-100]).hexdigest(), tmp_path / "cache")
+    path.write_bytes(whole[:60] + bytes([whole[60] ^ 1]) + whole[61:])  # or that of a damaged one
+    with pytest.raises(UserError, match=r"data\.tar\.xz: cannot be unpacked"):
+        extract_archive(mirror, "some/data.tar.xz", hashlib.sha256(path.read_bytes()).hexdigest(), tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
 
 
@@ -67,9 +70,21 @@ def test_checksums(tmp_path):
     sums = tmp_path / "SHA256SUMS"
     sums.write_text(f"{'a' * 64}  ./data/x y.bvh\n{'b' * 64}  README.md\n")
     assert read_checksums(sums) == {"data/x y.bvh": "a" * 64, "README.md": "b" * 64}
-    with pytest.raises(UserError, match="is missing"):
-        check_file(tmp_path / "none", "a" * 64)
-    check_file(sums, hashlib.sha256(sums.read_bytes()).hexdigest())
+    with pytest.raises(UserError, match="none: is missing; expected the archive's checksums"):
+        read_checksums(tmp_path / "none")
+
+
+def test_extracted_files_are_checked_one_by_one(tmp_path):
+    good, bad = tmp_path / "good.bvh", tmp_path / "bad.bvh"
+    good.write_text("motion")
+    checksum = hashlib.sha256(b"motion").hexdigest()
+    check_extracted({good: checksum}, tmp_path)
+    advice = f"delete the folder {tmp_path} and run again"
+    with pytest.raises(UserError, match=rf"bad\.bvh: is missing; expected .*; {advice}"):
+        check_extracted({good: checksum, bad: checksum}, tmp_path)
+    bad.write_text("motiom")
+    with pytest.raises(UserError, match=rf"bad\.bvh: SHA-256 is .*; expected .*; {advice}"):
+        check_extracted({good: checksum, bad: checksum}, tmp_path)
 
 
 def test_seeds_are_stable_and_differ():
