@@ -25,7 +25,11 @@ LEAST_CONFIDENCE = 1e-3
 
 
 def weak_perspective(pose: Tensor, keypoints: Tensor, confidence: Tensor) -> tuple[Projection, Tensor]:
-    """Orth() of the paper: scale and shift of each frame in closed form, confident joints counting more."""
+    """Orth() of the paper: scale and shift of each frame in closed form, confident joints counting more.
+
+    In a frame without any confidence all joints count alike: some weightings believe its keypoints nevertheless.
+    """
+    confidence = confidence + (confidence.sum(-1, keepdim=True) == 0)
     scale, shift = fit_weak_perspective(pose[..., :2], keypoints, confidence)
     return lambda poses: scale * poses[..., :2] + shift, scale[:, 0, 0]
 

@@ -61,6 +61,18 @@ def test_keypoints_that_make_no_sense_leave_everyone_before_the_camera():
         assert (torch.from_numpy(pose[..., 2]) + root[:, 2:]).min() >= LEAST_DEPTH - 1e-9
 
 
+def test_orth_of_a_frame_without_confidence_is_fitted_to_all_joints_alike():
+    """At a scale of one pixel a metre, say, a weighting without confidence would pull the person to pieces."""
+    pose, _, _, _, keypoints = tensors(*scene())
+    alike = weak_perspective(pose, keypoints, torch.ones(pose.shape[:-1]))
+    for confidence in (0.0, 1e-12):
+        seen = torch.ones(pose.shape[:-1], dtype=torch.float64)
+        seen[3] = confidence
+        projection, scale = weak_perspective(pose, keypoints, seen)
+        torch.testing.assert_close(scale, alike[1])
+        torch.testing.assert_close(projection(pose), alike[0](pose))
+
+
 def test_the_true_camera_leads_nearer_to_the_truth_than_orth():
     truth, _, focal, centre, keypoints = scene(frames=60)
     pose = truth + np.random.default_rng(3).normal(0, 0.04, truth.shape) * (np.arange(17) > 0)[:, None]
