@@ -185,7 +185,11 @@ def test_clips_must_add_up():
     [
         ("pose", lambda a: a[:, :16], r"shape \(12, 16, 3\); expected \(F, 17, 3\)"),
         ("pose", lambda a: a[0], r"shape \(17, 3\); expected \(F, 17, 3\)"),
-        ("pose", lambda a: np.full_like(a, np.inf), r"612 of 612 numbers are NaN or infinite; expected finite \(F, 17, 3\)"),
+        (
+            "pose",
+            lambda a: np.full_like(a, np.inf),
+            r"612 of 612 numbers are NaN or infinite; expected finite \(F, 17, 3\)",
+        ),
         ("keypoints", lambda a: a[:, :16], r"shape \(12, 16, 2\); expected \(12, 17, 2\)"),
         ("keypoints", lambda a: a[:1], r"shape \(1, 17, 2\); expected \(12, 17, 2\)"),
         ("keypoints", lambda a: a * [np.nan, 1], r"204 of 408 numbers are NaN"),
