@@ -5,14 +5,19 @@ Image: pixels, the centre of the top left pixel is (0, 0).
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+
+from isopose.arrays import check_array
 
 if TYPE_CHECKING:
     import torch
 
 ArrayT = TypeVar("ArrayT", np.ndarray, "torch.Tensor")
+
+LARGEST_RESIDUAL = 1e-5
+"""Accepted error of an inverted distortion, normalised image coordinates: about a hundredth of a pixel."""
 
 
 @dataclass(frozen=True)
@@ -52,21 +57,43 @@ def distort(xy: np.ndarray, distortion: np.ndarray) -> np.ndarray:
 
 
 def project(points: np.ndarray, camera: Camera) -> np.ndarray:
-    """Project camera-frame points (..., 3), m, to image pixels (..., 2)."""
+    """Project camera-frame points (..., 3), m, to image pixels (..., 2).
+
+    A point that is not before the camera has no image: ValueError. One that is NaN stays NaN.
+    """
+    check_array("points", points, (..., 3))
+    check_before_camera("points", points)
     xy = distort(points[..., :2] / points[..., 2:], camera.distortion)
     return xy @ camera.K[:2, :2].T + camera.K[:2, 2]
+
+
+def check_before_camera(name: str, points: Any) -> None:
+    """Refuse (ValueError) camera-frame points (..., 3), m, numpy or torch, at z <= 0; NaN passes."""
+    behind = int((points[..., 2] <= 0).sum())
+    if behind:
+        count = points[..., 2].size if isinstance(points, np.ndarray) else points[..., 2].numel()
+        raise ValueError(
+            f"{name}: {behind} of {count} points are not before the camera; expected camera-frame (..., 3), m, z > 0"
+        )
 
 
 def back_project(pixels: np.ndarray, depth: np.ndarray, camera: Camera, iterations: int = 20) -> np.ndarray:
     """Inverse of :func:`project` at a known depth (...), m: camera-frame points (..., 3).
 
-    The distortion is inverted by fixed-point iteration, as OpenCV does.
+    The distortion is inverted by fixed-point iteration, as OpenCV does. ValueError where that does not converge:
+    far out, a strong distortion has no inverse. A pixel that is NaN gives NaN.
     """
+    check_array("pixels", pixels, (..., 2))
     target = (pixels - camera.K[:2, 2]) @ np.linalg.inv(camera.K[:2, :2]).T
     xy = target
     if np.any(camera.distortion):
-        for _ in range(iterations):
-            xy = xy - (distort(xy, camera.distortion) - target)
+        with np.errstate(all="ignore"):  # of what diverges, told below
+            for _ in range(iterations):
+                xy = xy - (distort(xy, camera.distortion) - target)
+            lost = np.isfinite(target) & ~(np.abs(distort(xy, camera.distortion) - target) <= LARGEST_RESIDUAL)
+        if lost.any():
+            count = f"{lost.any(-1).sum()} of {lost[..., 0].size}"
+            raise ValueError(f"pixels: {count} have no inverse under the distortion {camera.distortion}")
     depth = np.asarray(depth)[..., None]
     return np.concatenate([xy * depth, depth], axis=-1)
 
@@ -80,15 +107,15 @@ def undistort(pixels: np.ndarray, camera: Camera) -> np.ndarray:
 def fit_weak_perspective(xy: ArrayT, target: ArrayT, weights: ArrayT | None = None) -> tuple[ArrayT, ArrayT]:
     """Closed-form scale and shift with ``target ~ scale * xy + shift`` in least squares over the joints.
 
-    xy, target (..., J, 2), numpy or torch; weights (..., J) or None. Returns scale (..., 1, 1) and
-    shift (..., 1, 2). This is the scale and shift that the paper's Orth() in Eq. 3 and 8 leaves out.
-    A frame without weight gets scale 1 and shift 0; the scale is never negative.
+    xy, target (..., J, 2), numpy or torch; weights (..., J), of which only the ratios matter, or None. Returns
+    scale (..., 1, 1) and shift (..., 1, 2). This is the scale and shift that the paper's Orth() in Eq. 3 and 8
+    leaves out. A frame without weight gets scale 1 and shift 0; the scale is never negative.
     """
     weights = xy[..., :1] * 0 + 1 if weights is None else weights[..., None]
     total = weights.sum(-2)[..., None, :]
-    safe_total = total + (total <= 0)
-    mean_xy = (weights * xy).sum(-2)[..., None, :] / safe_total
-    mean_target = (weights * target).sum(-2)[..., None, :] / safe_total
+    weights = weights / (total + (total <= 0))
+    mean_xy = (weights * xy).sum(-2)[..., None, :]
+    mean_target = (weights * target).sum(-2)[..., None, :]
     centred = (xy - mean_xy) * weights
     spread = (centred * (xy - mean_xy)).sum(-1).sum(-1)[..., None, None]
     covariance = (centred * (target - mean_target)).sum(-1).sum(-1)[..., None, None]

@@ -7,17 +7,26 @@ first pixel at 0, so the crop spans [-0.5, size - 0.5].
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
+from isopose.arrays import check_array
+
 
 def boxes_around(joints2d: np.ndarray, margin: float = 1.25, smoothing: int = 1) -> np.ndarray:
     """Square boxes (F, 3) around 2D joints (F, J, 2), px, as a person detector and tracker would give them.
 
     The side is ``margin`` times the longer side of the joints' bounding box; centre and side are averaged over
-    ``smoothing`` frames, as trackers do, so that the crop does not jump from frame to frame.
+    ``smoothing`` frames, as trackers do, so that the crop does not jump from frame to frame. ValueError for a joint
+    that is NaN and for a frame whose box would have no size.
     """
+    check_array("joints2d", joints2d, ("F", "J", 2), finite=True)
     low, high = joints2d.min(axis=1), joints2d.max(axis=1)
     boxes = np.concatenate([(low + high) / 2, margin * (high - low).max(axis=1, keepdims=True)], axis=1)
     if smoothing > 1:
         boxes = uniform_filter1d(boxes, size=smoothing, axis=0, mode="nearest")
+    empty = np.flatnonzero(boxes[:, 2] <= 0)
+    if len(empty):
+        raise ValueError(
+            f"joints2d: all joints of frame {empty[0]} are in one place; expected (F, J, 2) with an extent"
+        )
     return boxes.astype(np.float32)
 
 

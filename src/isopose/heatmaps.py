@@ -5,16 +5,24 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from isopose.arrays import check_array
 from isopose.camera import ArrayT
 
 MAP_THRESHOLD = 26 / 255
 """Values below this are stored as zero; every other pixel is kept within 1/255."""
 
+LARGEST_MAP = 256
+"""Side of the largest map whose pixels have 16-bit numbers."""
+
 
 def render(points: ArrayT, size: int, sigma: float) -> ArrayT:
-    """Gaussian heatmaps (..., size, size) with peak 1 at points (..., 2), map pixels; numpy or torch in, same out."""
+    """Gaussian heatmaps (..., size, size) with peak 1 at points (..., 2), map pixels; numpy or torch in, same out.
+
+    A point outside the map leaves only its slope, or nothing; one that is NaN is refused (ValueError).
+    """
     is_numpy = isinstance(points, np.ndarray)
     points = torch.as_tensor(points)
+    check_array("points", points, (..., 2), finite=True)
     grid = torch.arange(size, dtype=points.dtype, device=points.device)
     x = torch.exp(-((grid - points[..., :1]) ** 2) / (2 * sigma**2))
     y = torch.exp(-((grid - points[..., 1:]) ** 2) / (2 * sigma**2))
@@ -26,13 +34,23 @@ def decode(maps: ArrayT) -> tuple[ArrayT, ArrayT]:
     """Peak of each map: points (..., 2), map pixels, shifted a quarter pixel toward the higher neighbour; height (...).
 
     maps (..., H, W), numpy or torch; the result is of the same kind. The height is not a probability until it
-    is calibrated. A peak on the border is not shifted along that axis, as in the official HRNet code.
+    is calibrated. A peak on the border is not shifted along that axis, as in the official HRNet code. An empty map
+    has its peak, of height 0, at (0, 0); one that holds NaN, or integers, is refused (ValueError).
     """
     is_numpy = isinstance(maps, np.ndarray)
     maps = torch.as_tensor(maps)
+    check_array("maps", maps, (..., "H", "W"))
+    if not maps.is_floating_point():
+        raise ValueError(
+            f"maps: {maps.dtype}; expected floating point (..., H, W), the value of a certain joint being 1"
+        )
     height, width = maps.shape[-2:]
     flat = maps.reshape(*maps.shape[:-2], height * width)
     peak, position = flat.max(dim=-1)
+    if not peak.isfinite().all():  # a NaN counts as the largest
+        raise ValueError(
+            f"maps: {int((~peak.isfinite()).sum())} of {peak.numel()} hold NaN; expected (..., H, W) numbers"
+        )
     column, row = position % width, position // width
 
     def shift(offset: int, inside: torch.Tensor) -> torch.Tensor:
@@ -62,9 +80,12 @@ class SparseMaps:
 
     @classmethod
     def from_dense(cls, maps: np.ndarray | torch.Tensor, threshold: float = MAP_THRESHOLD) -> "SparseMaps":
-        """Quantise and sparsify dense maps (F, K, size, size) with values in [0, 1] (clipped)."""
+        """Quantise and sparsify dense maps (F, K, size, size) with values in [0, 1] (clipped); size at most 256."""
         maps = np.asarray(maps)
+        check_array("maps", maps, ("F", "K", maps.shape[-1], maps.shape[-1]), finite=True)
         frames, joints, size, _ = maps.shape
+        if size > LARGEST_MAP:
+            raise ValueError(f"maps: {size} pixels wide; expected (F, K, size, size), at most {LARGEST_MAP}")
         flat = np.clip(maps.reshape(frames * joints, size * size), 0, 1)
         row, pixel = np.nonzero(flat >= threshold)
         value = np.rint(flat[row, pixel] * 255).astype(np.uint8)

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,3 +47,23 @@ def test_crop_intrinsics_project_straight_into_the_crop():
     focal, centre = crops.crop_intrinsics(K, boxes, 48)
     seen = focal[:, None] * points[..., :2] / points[..., 2:] + centre[:, None]
     np.testing.assert_allclose(seen, crops.image_to_crop(image[..., :2], boxes, 48), atol=1e-9)
+
+
+def test_a_clip_of_one_frame_is_its_own_average():
+    joints = np.random.default_rng(0).uniform(0, 500, (1, 17, 2))
+    np.testing.assert_array_equal(crops.boxes_around(joints, smoothing=9), crops.boxes_around(joints))
+
+
+@pytest.mark.parametrize("smoothing", [1, 3])
+def test_joints_that_no_box_can_be_put_around_are_told(smoothing):
+    joints = np.random.default_rng(0).uniform(0, 500, (6, 17, 2))
+    joints[2, 3] = np.nan  # the moving average would carry it to all frames that follow
+    with pytest.raises(
+        ValueError, match=r"joints2d: 2 of 204 numbers are NaN or infinite; expected finite \(F, J, 2\)"
+    ):
+        crops.boxes_around(joints, smoothing=smoothing)
+    with pytest.raises(ValueError, match=r"joints2d: shape \(17, 2\); expected \(F, J, 2\)"):
+        crops.boxes_around(joints[0], smoothing=smoothing)
+    joints[1:] = 40
+    with pytest.raises(ValueError, match=f"joints2d: all joints of frame {1 + smoothing // 2} are in one place"):
+        crops.boxes_around(joints, smoothing=smoothing)

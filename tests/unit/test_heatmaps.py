@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,3 +71,35 @@ def test_sparse_maps_of_chosen_frames_in_any_order():
     chosen = np.array([3, 0, 3])
     np.testing.assert_array_equal(sparse.dense(chosen), sparse.dense()[chosen])
     assert sparse.frames == 5
+
+
+def test_a_point_outside_the_map_leaves_nothing_and_is_decoded_without_confidence():
+    point, peak = heatmaps.decode(heatmaps.render(np.array([[-50.0, 4.0], [4.0, 4.0]]), 8, 1.0))
+    assert peak.tolist() == [0, 1]
+    assert point.tolist() == [[0, 0], [4, 4]]
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_what_is_no_point_or_no_map_is_told(kind):
+    points, maps = kind(np.full((3, 2), np.nan)), np.zeros((2, 3, 8, 8))
+    with pytest.raises(ValueError, match=r"points: 6 of 6 numbers are NaN or infinite; expected finite \(..., 2\)"):
+        heatmaps.render(points, 8, 1.0)
+    with pytest.raises(ValueError, match=r"points: shape \(3,\); expected \(..., 2\)"):
+        heatmaps.render(points[:, 0], 8, 1.0)
+    maps[1, 2, 3, 4] = np.nan
+    with pytest.raises(ValueError, match=r"maps: 1 of 6 hold NaN; expected \(..., H, W\)"):
+        heatmaps.decode(kind(maps))
+    with pytest.raises(ValueError, match=r"maps: shape \(8,\); expected \(..., H, W\)"):
+        heatmaps.decode(kind(maps[0, 0, 0]))
+    with pytest.raises(ValueError, match=r"maps: torch.uint8; expected floating point"):
+        heatmaps.decode(kind(np.zeros((8, 8), np.uint8)))
+
+
+def test_maps_that_the_sparse_form_cannot_hold_are_told():
+    with pytest.raises(ValueError, match=r"maps: shape \(1, 2, 8, 6\); expected \(F, K, 6, 6\)"):
+        SparseMaps.from_dense(np.zeros((1, 2, 8, 6)))
+    with pytest.raises(ValueError, match=r"maps: 257 pixels wide; .*, at most 256"):
+        SparseMaps.from_dense(np.zeros((1, 1, 257, 257)))
+    corner = np.zeros((1, 1, 256, 256), np.float32)
+    corner[0, 0, 255, 255] = 1
+    np.testing.assert_array_equal(SparseMaps.from_dense(corner).dense(), corner)

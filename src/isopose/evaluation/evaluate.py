@@ -17,7 +17,8 @@ import pandas as pd
 import typer
 
 from isopose import stage
-from isopose.datasets.store import OCCLUDED, Clip, PoseStore, SequenceStore, View
+from isopose.arrays import check_array
+from isopose.datasets.store import OCCLUDED, Clip, PoseStore, SequenceStore, View, ViewKey
 from isopose.errors import UserError
 from isopose.evaluation import bootstrap, metrics, protocols
 from isopose.occlusion.rectangles import covered, run_lengths
@@ -78,12 +79,23 @@ def score(poses: Path, stores: Mapping[str, str | Path]) -> pd.DataFrame:
                 speed, occluded = clip.attributes.get("speed", 1.0), key.view.endswith(OCCLUDED)
                 views.append((source, clip.subject, clip.action, clip_id, key.view, speed, occluded))
                 joints = clip.camera_joints(key.view)
-                error = errors(predicted.read(key), joints - joints[:, :1], clip.joint_valid)
+                pose = _read_poses(predicted, key, joints.shape)
+                error = errors(pose, joints - joints[:, :1], clip.joint_valid)
                 frames.append(pd.DataFrame(conditions(clip, view) | error))
     table = pd.concat(frames, keys=range(len(views)), names=["index"]).droplevel(1)
     grouped = table.groupby(["index", *FRAME_COLUMNS], observed=True).sum().reset_index()
     names = pd.DataFrame(views, columns=VIEW_COLUMNS).loc[grouped.pop("index")].reset_index(drop=True)
     return pd.concat([names, grouped], axis=1)
+
+
+def _read_poses(store: PoseStore, key: ViewKey, shape: tuple[int, ...]) -> np.ndarray:
+    """The poses of a view; a NaN among them would count as no error when frames are summed."""
+    poses = store.read(key)
+    try:
+        check_array("poses", poses, shape, finite=True)
+    except ValueError as error:
+        raise UserError(f"{store.path}: '{key}': {error}; make it again") from error
+    return poses
 
 
 def errors(predicted: np.ndarray, target: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:

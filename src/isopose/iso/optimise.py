@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isopose.arrays import check_array
 from isopose.evaluation.metrics import mpjpe
 from isopose.iso.projection import Fit, weak_perspective
 from isopose.iso.weights import Weighting
+from isopose.skeleton import NUM_JOINTS
 from isopose.training.losses import generator_loss
 
 Discriminator = Callable[[Tensor], Tensor]
@@ -58,7 +60,7 @@ def optimise(
     Args:
         pose: initial poses `(F, 17, 3)`, m, root-relative camera frame; numpy array or torch tensor. The result is
             of the same kind, on the same device. The root does not move.
-        keypoints: detections `(F, 17, 2)`, heatmap pixels.
+        keypoints: detections `(F, 17, 2)`, heatmap pixels; of a joint that was not found, any point.
         confidence: of the detections `(F, 17)`, 0..1, as the weighting expects it.
         weighting: `w_k` of Eq. 8, a function of distance (heatmap pixels) and confidence, see `isopose.iso.weights`.
         lengths: frames of each clip, in order; one clip if None.
@@ -73,13 +75,15 @@ def optimise(
         detach_weights: treat the weights as constants of each iteration instead of differentiating through them.
         projection: how poses are projected, see `isopose.iso.projection`.
         reference: true poses `(F, 17, 3)`; adds `mpjpe` to the trace and changes nothing else.
+
+    Raises:
+        ValueError: names the argument that has another shape, holds NaN or infinity, or a clip without frames.
     """
     initial = torch.as_tensor(pose)
     keypoints, confidence = (torch.as_tensor(array).to(initial) for array in (keypoints, confidence))
     reference = None if reference is None else torch.as_tensor(reference).to(initial)
     lengths = [len(initial)] if lengths is None else list(lengths)
-    if sum(lengths) != len(initial):
-        raise ValueError(f"clips of {sum(lengths)} frames in all, but {len(initial)} poses")
+    _check_arguments(initial, keypoints, confidence, reference, lengths)
 
     project, scale = projection(initial, keypoints, confidence)
     step_scale = _step_scale(scale, lengths)
@@ -121,6 +125,21 @@ def optimise(
     averages = {name: torch.stack([row[name] for row in trace]).cpu().numpy() / len(initial) for name in trace[0]}
     result = skeleton.detach()
     return Result(result.numpy() if isinstance(pose, np.ndarray) else result, averages)
+
+
+def _check_arguments(
+    pose: Tensor, keypoints: Tensor, confidence: Tensor, reference: Tensor | None, lengths: Sequence[int]
+) -> None:
+    check_array("pose", pose, ("F", NUM_JOINTS, 3), finite=True)
+    frames = len(pose)
+    check_array("keypoints", keypoints, (frames, NUM_JOINTS, 2), finite=True)
+    check_array("confidence", confidence, (frames, NUM_JOINTS), finite=True)
+    if reference is not None:
+        check_array("reference", reference, (frames, NUM_JOINTS, 3))
+    if sum(lengths) != frames:
+        raise ValueError(f"lengths: clips of {sum(lengths)} frames in all, but {frames} poses")
+    if min(lengths, default=0) < 1:
+        raise ValueError(f"lengths: {min(lengths, default=0)} frames; expected at least 1 in every clip")
 
 
 def smoothness_term(pose: Tensor, step_scale: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,12 +20,19 @@ Fit = Callable[[Tensor, Tensor, Tensor], tuple[Projection, Tensor]]
 LEAST_DEPTH = 0.5
 """No joint is nearer to the camera, m: keeps a fit to hopeless keypoints from putting the person behind it."""
 
+LEAST_SPREAD = 1e-12
+"""Mean square by which rays must differ to tell a depth: a millionth of a metre, seen at a metre."""
+
 LEAST_CONFIDENCE = 1e-3
 """Confidence that every keypoint has in the fit of the root, which needs at least two."""
 
 
 def weak_perspective(pose: Tensor, keypoints: Tensor, confidence: Tensor) -> tuple[Projection, Tensor]:
-    """Orth() of the paper: scale and shift of each frame in closed form, confident joints counting more."""
+    """Orth() of the paper: scale and shift of each frame in closed form, confident joints counting more.
+
+    In a frame without any confidence all joints count alike: some weightings believe its keypoints nevertheless.
+    """
+    confidence = confidence + (confidence.sum(-1, keepdim=True) == 0)
     scale, shift = fit_weak_perspective(pose[..., :2], keypoints, confidence)
     return lambda poses: scale * poses[..., :2] + shift, scale[:, 0, 0]
 
@@ -54,13 +61,15 @@ def fit_root(pose: Tensor, rays: Tensor, confidence: Tensor) -> Tensor:
     """Place of the root `(F, 3)`, m, camera frame, from which the joints best lie on their lines of sight.
 
     pose `(F, 17, 3)`, root-relative; rays `(F, 17, 2)`: x / z and y / z of the detections. A joint at
-    `pose + root` lies on its ray where `X - u Z = u z - x`, which is linear in the root: weighted least squares.
+    `pose + root` lies on its ray where `X - u Z = u z - x`, which is linear in the root: weighted least squares. Rays
+    that all point one way tell no depth: the least one then.
     """
-    # One pair of equations a joint, (F, 17, 2, 3) times the root.
-    rows = torch.cat([torch.eye(2).to(rays).expand(*rays.shape, 2), -rays[..., None]], dim=-1)
+    weight = (confidence + LEAST_CONFIDENCE)[..., None]
+    weight = weight / weight.sum(1, keepdim=True)
     target = rays * pose[..., 2:] - pose[..., :2]
-    weighted = (confidence + LEAST_CONFIDENCE)[..., None, None] * rows
-    normal = torch.einsum("fkij,fkil->fjl", weighted, rows)
-    root = torch.linalg.solve(normal, torch.einsum("fkij,fki->fj", weighted, target))
-    depth = torch.maximum(root[:, 2], LEAST_DEPTH - pose[..., 2].amin(1))
-    return torch.cat([root[:, :2], depth[:, None]], dim=1)
+    mean_ray, mean_target = ((weight * values).sum(1, keepdim=True) for values in (rays, target))
+    gap = rays - mean_ray
+    spread = (weight * gap * gap).sum((1, 2)).clamp(min=LEAST_SPREAD)
+    depth = -(weight * gap * (target - mean_target)).sum((1, 2)) / spread
+    depth = torch.maximum(depth, LEAST_DEPTH - pose[..., 2].amin(1))[:, None]
+    return torch.cat([mean_target[:, 0] + depth * mean_ray[:, 0], depth], dim=1)

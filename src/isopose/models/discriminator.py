@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from isopose.arrays import check_array
 from isopose.errors import UserError
 from isopose.models.kcs import spatial_kcs, temporal_difference
 from isopose.models.tcn import pad_clip
-from isopose.models.weights import load_weights, save_weights
+from isopose.models.weights import load_model, save_weights
 from isopose.skeleton import BONES, NUM_JOINTS
 
 KINDS = ("spatial", "spatial_temporal")
@@ -61,11 +62,14 @@ class Discriminator(nn.Module):
 
     @torch.no_grad()
     def fit_scales(self, real: Tensor) -> None:
-        """Set the scales of the inputs from real poses (B, T, 17, 3), m."""
-        self.scales.copy_(torch.stack([group.square().mean().sqrt() for group in self._groups(real)]))
+        """Set the scales of the inputs from real poses (B, T, 17, 3), m; what never changes keeps its own scale."""
+        check_array("real", real, ("B", "T", NUM_JOINTS, 3), finite=True)
+        scales = torch.stack([group.square().mean().sqrt() for group in self._groups(real)])
+        self.scales.copy_(torch.where(scales > 0, scales, 1))
 
     def forward(self, poses: Tensor) -> Tensor:
         """Logits (B, T) of root-relative poses (B, T, 17, 3), m."""
+        check_array("poses", poses, ("B", "T", NUM_JOINTS, 3))
         groups = [group / scale for group, scale in zip(self._groups(poses), self.scales, strict=True)]
         x = pad_clip(torch.cat(groups, dim=-1).transpose(1, 2), self.reach)
         x = F.leaky_relu(self.enter(x), 0.2)
@@ -80,7 +84,4 @@ class Discriminator(nn.Module):
     @classmethod
     def load(cls, path: Path) -> "Discriminator":
         """Read a discriminator, ready for inference."""
-        config, tensors = load_weights(path, "discriminator")
-        model = cls(**config)
-        model.load_state_dict(tensors)
-        return model.eval()
+        return load_model(path, "discriminator", lambda config: cls(**config))

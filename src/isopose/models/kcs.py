@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from isopose.skeleton import BONES
+from isopose.arrays import check_array
+from isopose.skeleton import BONES, NUM_JOINTS
 
 _PARENT = [parent for parent, _ in BONES]
 _CHILD = [child for _, child in BONES]
@@ -14,6 +15,7 @@ def spatial_kcs(pose: Tensor) -> Tensor:
 
     The diagonal holds squared bone lengths, the rest the angles between bones weighted by their lengths.
     """
+    check_array("pose", pose, (..., NUM_JOINTS, 3))
     bones = pose[..., _CHILD, :] - pose[..., _PARENT, :]
     return bones @ bones.transpose(-1, -2)
 
@@ -23,11 +25,14 @@ def temporal_kcs(pose: Tensor, interval: int = 1) -> Tensor:
 
     The last ``interval`` frames have no successor and get zeros, so that Psi and Phi can be joined frame by frame.
     """
+    check_array("pose", pose, (..., "T", NUM_JOINTS, 3))
     return temporal_difference(spatial_kcs(pose), interval)
 
 
 def temporal_difference(psi: Tensor, interval: int) -> Tensor:
     """Psi(t + interval) - Psi(t) along the frames of psi (..., T, 16, 16), zero where there is no successor."""
+    if interval < 1:
+        raise ValueError(f"interval: {interval}; expected at least 1 frame")
     change = psi[..., interval:, :, :] - psi[..., :-interval, :, :]
     end = psi.new_zeros(*psi.shape[:-3], min(interval, psi.shape[-3]), *psi.shape[-2:])
     return torch.cat([change, end], dim=-3)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from isopose.arrays import check_array
 from isopose.camera import Camera
 from isopose.crops import image_to_crop
 from isopose.datasets.store import Detections
@@ -16,7 +17,7 @@ from isopose.errors import UserError
 from isopose.models.dilated_tcn import DilatedTCN
 from isopose.models.embedding import MapEntries, Observations, build_embedding
 from isopose.models.tcn import MultiStrideTCN
-from isopose.models.weights import load_weights, save_weights
+from isopose.models.weights import load_model, save_weights
 from isopose.skeleton import MIRROR, NUM_JOINTS
 
 ARCHITECTURES = ("multi_stride", "dilated")
@@ -71,10 +72,7 @@ class Lifter(nn.Module):
     @classmethod
     def load(cls, path: Path) -> "Lifter":
         """Read a lifter, ready for inference."""
-        config, tensors = load_weights(path, "lifter")
-        model = cls(config)
-        model.load_state_dict(tensors)
-        return model.eval()
+        return load_model(path, "lifter", cls)
 
 
 def normalised_boxes(boxes: np.ndarray, camera: Camera) -> np.ndarray:
@@ -139,11 +137,27 @@ def mirror_pose(poses: Tensor) -> Tensor:
 def lift(model: Lifter, detections: Detections, camera: Camera, flip: bool = False) -> np.ndarray:
     """Lift a whole view in one pass: root-relative poses (F, 17, 3), m, camera frame.
 
-    flip averages the result with that of the mirrored input, mirrored back.
+    flip averages the result with that of the mirrored input, mirrored back. Detections that hold NaN, or maps of
+    another size than the lifter was trained for, are refused (ValueError).
     """
+    _check_detections(model, detections)
     model.eval()
     observations = observe(detections, camera, model.uses_maps).to(model.mean_pose.device)
     poses = model(observations)
     if flip:
         poses = (poses + mirror_pose(model(mirror_observations(observations)))) / 2
     return poses[0].cpu().numpy()
+
+
+def _check_detections(model: Lifter, detections: Detections) -> None:
+    frames = len(detections.boxes)
+    check_array("detections.keypoints", detections.keypoints, (frames, NUM_JOINTS, 2), finite=True)
+    check_array("detections.confidence", detections.confidence, (frames, NUM_JOINTS), finite=True)
+    check_array("detections.boxes", detections.boxes, (frames, 3), finite=True)
+    if not model.uses_maps:
+        return
+    maps = detections.maps
+    found, size = (maps.frames, maps.joints, maps.size, maps.size), model.config["map_size"]
+    expected = (frames, NUM_JOINTS, size, size)
+    if found != expected:
+        raise ValueError(f"detections.maps: shape {found}; expected {expected}, those that the lifter was trained for")

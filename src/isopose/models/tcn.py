@@ -12,6 +12,8 @@ from isopose.skeleton import NUM_JOINTS
 
 def pad_clip(x: Tensor, frames: int) -> Tensor:
     """Repeat the first and the last frame of x (B, C, T) ``frames`` times: (B, C, T + 2 frames)."""
+    if x.shape[-1] == 0:
+        raise ValueError("a clip without frames; expected (B, T, ...), T at least 1")
     first = x[..., :1].expand(-1, -1, frames)
     last = x[..., -1:].expand(-1, -1, frames)
     return torch.cat([first, x, last], dim=-1)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import reduce
 from math import prod
 from operator import and_
-from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
 from scipy.special import expit
 
 from isopose import skeleton
+from isopose.arrays import check_array, library
+from isopose.camera import check_before_camera
 
 HEAD_RADIUS = 0.10
 LIMB_RADIUS = 0.05
@@ -72,21 +73,27 @@ def visibility(
 
     Returns:
         `(..., 17)`, of the same library: visible or not (hard, bool), or a degree of visibility in 0..1 (soft).
+
+    Raises:
+        ValueError: another number of joints, NaN, or, under perspective, a joint that is not before the camera.
     """
     if form not in ("hard", "soft") or projection not in ("perspective", "orthographic"):
         raise ValueError(f"unknown form {form!r} or projection {projection!r}")
+    check_array("joints", joints, (..., skeleton.NUM_JOINTS, 3), finite=True)
+    if projection == "perspective":
+        check_before_camera("joints", joints)
     shape = tuple(joints.shape[:-2])
     frames = joints.reshape(prod(shape), skeleton.NUM_JOINTS, 3)
     blocks = [
         _visibility(frames[start : start + FRAMES_PER_BLOCK], form, slope, projection)
         for start in range(0, max(len(frames), 1), FRAMES_PER_BLOCK)
     ]
-    return _library(joints).concatenate(blocks).reshape(*shape, skeleton.NUM_JOINTS)
+    return library(joints).concatenate(blocks).reshape(*shape, skeleton.NUM_JOINTS)
 
 
 def _visibility(joints: Any, form: str, slope: float, projection: str) -> Any:
     """`(F, 17, 3)` -> `(F, 17)`."""
-    lib = _library(joints)
+    lib = library(joints)
     # Coordinates first and frames last, so that every operation below runs over long contiguous rows.
     points = lib.stack([joints[..., axis].T for axis in range(3)])  # (3, 17, F)
     visible: dict[int, Any] = {}
@@ -117,7 +124,7 @@ def _margins(part: Part, points: Any, others: list[int], projection: str) -> tup
     if projection == "perspective":
         across = _cross(along, start + end)
     else:  # every line of sight is (0, 0, 1)
-        across = _library(points).stack([along[1], -along[0], 0 * along[0]])
+        across = library(points).stack([along[1], -along[0], 0 * along[0]])
     across = across / _norm(across)  # P_iA: perpendicular to the bone and to the line of sight
     normal = _cross(along, across)  # its sign is the one toward the camera
 
@@ -140,15 +147,6 @@ def _torso_radius(points: Any) -> Any:
     return sum(_norm(points[:, shoulder] - points[:, THORAX]) for shoulder in SHOULDERS) / 2
 
 
-def _library(array: Any) -> ModuleType:
-    """numpy for numpy arrays, torch for tensors."""
-    if isinstance(array, np.ndarray):
-        return np
-    import torch
-
-    return torch
-
-
 def _dot(a: Any, b: Any) -> Any:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
@@ -158,4 +156,4 @@ def _norm(a: Any) -> Any:
 
 
 def _cross(a: Any, b: Any) -> Any:
-    return _library(a).stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
+    return library(a).stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])

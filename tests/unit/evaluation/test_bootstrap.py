@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from isopose.evaluation import bootstrap, protocols
 
@@ -42,3 +43,20 @@ def test_groups_of_one_clip_move_together():
     whole = bootstrap.interval(sums, np.ones(20), clips, np.zeros(20), 500, seed=0)
     split = bootstrap.interval(np.tile(sums / 2, 2), np.full(40, 0.5), np.tile(clips, 2), np.zeros(40), 500, seed=0)
     np.testing.assert_allclose(whole, split)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95])
+def test_interval_with_one_bad_clip_is_that_of_the_binomial(level):
+    """Of n clips one has the error n: a resample's mean is how often it was drawn, binomial in n and 1/n."""
+    names = np.arange(20)
+    sums = np.where(names == 7, 20.0, 0.0)
+    found = bootstrap.interval(sums, np.ones(20), names, np.zeros(20), 20_000, seed=0, level=level)
+    tail = (1 - level) / 2
+    assert found == tuple(binom.ppf([tail, 1 - tail], 20, 1 / 20))
+
+
+def test_interval_of_a_single_clip_is_its_error():
+    assert bootstrap.interval(np.array([6.0]), np.array([4]), np.array(["a"]), np.array(["w"]), 50, seed=0) == (
+        1.5,
+        1.5,
+    )

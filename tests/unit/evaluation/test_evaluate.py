@@ -125,3 +125,20 @@ def test_what_cannot_be_scored_is_named(files):
             bare.write(clip)
     with pytest.raises(UserError, match="'test/a/cam1' has no visibility"):
         evaluate.score(files / "poses.h5", {"test": files / "bare.h5"})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda poses: np.where(np.arange(17)[:, None] == 4, np.nan, poses), "36 of 612 numbers are NaN"),
+        (lambda poses: poses[:1], r"shape \(1, 17, 3\); expected \(12, 17, 3\)"),
+    ],
+)
+def test_poses_that_would_be_scored_wrongly_are_refused(files, spoil, message):
+    """Unnoticed, a NaN would add nothing to the sums, and one frame would stand for all."""
+    with PoseStore(files / "poses.h5") as source, PoseStore.create(files / "spoilt.h5") as target:
+        for key in source.keys():  # noqa: SIM118
+            poses = source.read(key)
+            target.write(key, spoil(poses) if key.clip == "b" else poses)
+    with pytest.raises(UserError, match=f"spoilt.h5: 'test/b/cam1': poses: {message}"):
+        evaluate.score(files / "spoilt.h5", {"test": files / "labelled.h5"})

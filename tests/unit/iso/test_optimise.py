@@ -5,6 +5,7 @@ import torch
 from isopose.iso import weights
 from isopose.iso.optimise import Segments, optimise, smoothness_term
 from isopose.iso.projection import weak_perspective
+from isopose.models.discriminator import Discriminator
 
 CONSTANT = weights.weighting("constant")
 ALL_WEIGHTINGS = [
@@ -172,3 +173,59 @@ def test_clips_must_add_up():
     arrays = motion(12)[1:]
     with pytest.raises(ValueError, match="11 frames in all, but 12"):
         optimise(*arrays, weighting=CONSTANT, lengths=[5, 6])
+    with pytest.raises(ValueError, match="lengths: 0 frames; expected at least 1 in every clip"):
+        optimise(*arrays, weighting=CONSTANT, lengths=[5, 0, 7])
+    with pytest.raises(ValueError, match="lengths: 0 frames"):
+        optimise(*(array[:0] for array in arrays), weighting=CONSTANT)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("pose", lambda a: a[:, :16], r"shape \(12, 16, 3\); expected \(F, 17, 3\)"),
+        ("pose", lambda a: a[0], r"shape \(17, 3\); expected \(F, 17, 3\)"),
+        (
+            "pose",
+            lambda a: np.full_like(a, np.inf),
+            r"612 of 612 numbers are NaN or infinite; expected finite \(F, 17, 3\)",
+        ),
+        ("keypoints", lambda a: a[:, :16], r"shape \(12, 16, 2\); expected \(12, 17, 2\)"),
+        ("keypoints", lambda a: a[:1], r"shape \(1, 17, 2\); expected \(12, 17, 2\)"),
+        ("keypoints", lambda a: a * [np.nan, 1], r"204 of 408 numbers are NaN"),
+        ("confidence", lambda a: a[..., None], r"shape \(12, 17, 1\); expected \(12, 17\)"),
+        ("confidence", lambda a: a * np.nan, r"204 of 204 numbers are NaN or infinite; expected finite \(12, 17\)"),
+        ("reference", lambda a: a[0], r"shape \(17, 3\); expected \(12, 17, 3\)"),
+    ],
+)
+def test_arguments_that_cannot_be_optimised_are_told(kind, name, change, message):
+    arguments = dict(zip(("reference", "pose", "keypoints", "confidence"), motion(12), strict=True))
+    arguments[name] = change(arguments[name])
+    with pytest.raises(ValueError, match=f"{name}: {message}"):
+        optimise(**{key: kind(array) for key, array in arguments.items()}, weighting=CONSTANT)
+
+
+@pytest.mark.parametrize("options", ALL_WEIGHTINGS)
+@pytest.mark.parametrize("case", ["one frame", "shorter than a segment", "no length", "all occluded"])
+def test_hopeless_clips_have_a_finite_result(options, case):
+    """With a true discriminator, on Psi and Phi, whose five frames and segments of 16 the short clips do not fill."""
+    torch.manual_seed(0)
+    discriminator = Discriminator(width=8).double()
+    truth, pose, keypoints, confidence = motion({"one frame": 1, "shorter than a segment": 3}.get(case, 20))
+    if case == "no length":
+        pose, keypoints = 0 * pose, 0 * keypoints + 16
+    if case == "all occluded":
+        confidence = 0 * confidence
+    result = optimise(
+        pose,
+        keypoints,
+        confidence,
+        weighting=weights.weighting(**options),
+        discriminator=discriminator,
+        iterations=10,
+        segment_frames=16,
+        reference=truth,
+    )
+    assert result.pose.shape == pose.shape
+    assert np.abs(result.pose - pose).max() <= 10 * 3e-4 * 1.1  # ten steps of Adam
+    assert all(np.isfinite(values).all() for values in result.trace.values())

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from scipy.optimize import least_squares
 
@@ -59,6 +60,41 @@ def test_keypoints_that_make_no_sense_leave_everyone_before_the_camera():
     for confidence in (np.ones, np.zeros):
         root = fit_root(*tensors(pose, (nonsense - centre[:, None]) / focal[:, None], confidence(pose.shape[:-1])))
         assert (torch.from_numpy(pose[..., 2]) + root[:, 2:]).min() >= LEAST_DEPTH - 1e-9
+
+
+def test_at_the_least_depth_the_root_is_still_the_best_one_beside_it():
+    pose, _, focal, centre, keypoints = scene(frames=5)
+    rays = (keypoints - centre[:, None]) / focal[:, None] * 50  # as large as if the person were nearer than can be
+    found = fit_root(*tensors(pose, rays, np.ones(pose.shape[:-1]))).numpy()
+    np.testing.assert_allclose(found[:, 2], LEAST_DEPTH - pose[..., 2].min(1))
+    for frame in range(5):
+        joints = pose[frame] + [0, 0, found[frame, 2]]
+        gap = (rays[frame] * joints[:, 2:] - joints[:, :2]).mean(0)
+        np.testing.assert_allclose(found[frame, :2], gap, atol=1e-9)
+
+
+@pytest.mark.parametrize("place", [(16.0, 16.0), (15.5, 15.5), (0.0, 0.0), (75.5, 75.5)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_keypoints_in_one_place_tell_no_depth(place, dtype):
+    """Empty heatmaps are decoded to their corner, all of them."""
+    pose = torch.from_numpy(scene()[0]).to(dtype)
+    keypoints = torch.tensor(place, dtype=dtype).expand(*pose.shape[:-1], 2)
+    focal, centre = torch.full((len(pose), 2), 60.0), torch.full((len(pose), 2), 15.5)
+    projection, scale = perspective(focal, centre)(pose, keypoints, torch.zeros(pose.shape[:-1], dtype=dtype))
+    torch.testing.assert_close(60 / scale, LEAST_DEPTH - pose[..., 2].amin(1), rtol=1e-4, atol=0)
+    assert projection(pose).isfinite().all()
+
+
+def test_orth_of_a_frame_without_confidence_is_fitted_to_all_joints_alike():
+    """At a scale of one pixel a metre, say, a weighting without confidence would pull the person to pieces."""
+    pose, _, _, _, keypoints = tensors(*scene())
+    alike = weak_perspective(pose, keypoints, torch.ones(pose.shape[:-1]))
+    for confidence in (0.0, 1e-12):
+        seen = torch.ones(pose.shape[:-1], dtype=torch.float64)
+        seen[3] = confidence
+        projection, scale = weak_perspective(pose, keypoints, seen)
+        torch.testing.assert_close(scale, alike[1])
+        torch.testing.assert_close(projection(pose), alike[0](pose))
 
 
 def test_the_true_camera_leads_nearer_to_the_truth_than_orth():

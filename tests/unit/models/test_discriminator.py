@@ -54,3 +54,51 @@ def test_saved_and_loaded_it_says_the_same_and_other_files_are_refused(tmp_path)
         Discriminator.load(tmp_path / "broken.safetensors")
     with pytest.raises(UserError, match="kind 'temporal' is unknown"):
         Discriminator(kind="temporal")
+
+
+@pytest.mark.parametrize("kind", ["spatial", "spatial_temporal"])
+@pytest.mark.parametrize("frames", [1, 2])
+def test_short_clips_and_bones_without_length_get_finite_logits(kind, frames):
+    """Two layers of kernel 3 see five frames."""
+    model = Discriminator(kind=kind, width=8)
+    for poses in (torch.randn(2, frames, 17, 3), torch.zeros(2, frames, 17, 3)):
+        poses.requires_grad_(True)
+        logits = model(poses)
+        logits.sum().backward()
+        assert logits.shape == (2, frames)
+        assert logits.isfinite().all() and poses.grad.isfinite().all()
+
+
+def test_real_clips_that_never_move_leave_finite_logits():
+    model = Discriminator(width=8)
+    real = torch.randn(3, 1, 17, 3).expand(3, 9, 17, 3)
+    model.fit_scales(real)
+    assert model.scales[1] == 1
+    assert model(real).isfinite().all()
+
+
+def test_what_are_no_clips_is_told():
+    model = Discriminator(width=8)
+    with pytest.raises(ValueError, match=r"poses: shape \(9, 17, 3\); expected \(B, T, 17, 3\)"):
+        model(torch.zeros(9, 17, 3))
+    with pytest.raises(ValueError, match=r"poses: shape \(2, 9, 16, 3\); expected \(B, T, 17, 3\)"):
+        model(torch.zeros(2, 9, 16, 3))
+    with pytest.raises(ValueError, match="clip without frames"):
+        model(torch.zeros(2, 0, 17, 3))
+    with pytest.raises(ValueError, match="real: 51 of 918 numbers are NaN"):
+        model.fit_scales(torch.where(torch.arange(18).view(2, 9, 1, 1) == 4, torch.nan, torch.zeros(2, 9, 17, 3)))
+    assert model(torch.full((1, 3, 17, 3), torch.nan)).isnan().all()
+
+
+def test_weights_of_another_width_are_told(tmp_path):
+    model = Discriminator(width=8)
+    model.config["width"] = 16
+    model.save(tmp_path / "wide.safetensors")
+    with pytest.raises(UserError, match=r"wide.safetensors: .* enter.bias is \(8,\); expected \(16,\)"):
+        Discriminator.load(tmp_path / "wide.safetensors")
+    model.config["breadth"] = 16
+    model.save(tmp_path / "broad.safetensors")
+    with pytest.raises(
+        UserError, match=r"broad.safetensors: its configuration is not that of a discriminator .*breadth"
+    ):
+        Discriminator.load(tmp_path / "broad.safetensors")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +7,9 @@ from safetensors.torch import save_file
 
 from isopose.camera import project
 from isopose.crops import boxes_around, crop_to_image
-from isopose.datasets.store import DetectionStore, SequenceStore, ViewKey
+from isopose.datasets.store import Detections, DetectionStore, SequenceStore, ViewKey
 from isopose.errors import UserError
+from isopose.heatmaps import SparseMaps
 from isopose.models.lifter import (
     Lifter,
     lift,
@@ -132,3 +135,90 @@ def test_heatmap_pixels_and_image_pixels_reach_the_same_crop_coordinates(view):
     detections, _, _ = view
     from_image = to_crop(detections.image_keypoints, detections.boxes)
     np.testing.assert_allclose(map_to_crop(detections.keypoints, detections.map_size), from_image, atol=1e-5)
+
+
+KINDS = ("conv", "linear", "coordinates", "coordinates_confidence")
+
+
+def first_frames(detections, count):
+    maps = SparseMaps.from_dense(detections.maps.dense(np.arange(count)))
+    return Detections(*(getattr(detections, name)[:count] for name in ("keypoints", "confidence", "boxes")), maps)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("architecture", ["multi_stride", "dilated"])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_clips_shorter_than_the_receptive_field_are_lifted(view, kind, architecture, frames):
+    """The clip's ends are repeated: a clip of one frame is lifted as one in which nothing moves."""
+    model = random_lifter(embedding=CONFIG["embedding"] | {"kind": kind}, architecture=architecture)
+    assert model.tcn.receptive_field > frames
+    short = first_frames(view[0], frames)
+    poses = lift(model, short, view[1])
+    assert poses.shape == (frames, 17, 3)
+    last = np.concatenate([np.arange(frames), np.full(20, frames - 1)])
+    still = Detections(
+        *(getattr(short, name)[last] for name in ("keypoints", "confidence", "boxes")),
+        SparseMaps.from_dense(short.maps.dense(last)),
+    )
+    np.testing.assert_allclose(lift(model, still, view[1])[:frames], poses, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_view_in_which_every_joint_is_occluded_is_lifted(view, kind):
+    nothing = Detections(
+        np.zeros((5, 17, 2), np.float32),
+        np.zeros((5, 17), np.float32),
+        view[0].boxes[:5],
+        SparseMaps.from_dense(np.zeros((5, 17, 16, 16))),
+    )
+    poses = lift(random_lifter(embedding=CONFIG["embedding"] | {"kind": kind}), nothing, view[1], flip=True)
+    assert np.isfinite(poses).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("keypoints", np.full((40, 17, 2), np.nan), r"1360 of 1360 numbers are NaN .* finite \(40, 17, 2\)"),
+        ("keypoints", np.zeros((40, 16, 2)), r"shape \(40, 16, 2\); expected \(40, 17, 2\)"),
+        ("confidence", np.zeros((39, 17)), r"shape \(39, 17\); expected \(40, 17\)"),
+        ("boxes", np.full((40, 3), np.inf), r"120 of 120 numbers are NaN or infinite"),
+    ],
+)
+def test_detections_that_cannot_be_lifted_are_told(view, kind, name, value, message):
+    model = random_lifter(embedding=CONFIG["embedding"] | {"kind": kind})
+    with pytest.raises(ValueError, match=rf"detections.{name}: {message}"):
+        lift(model, replace(view[0], **{name: value}), view[1])
+
+
+@pytest.mark.parametrize("shape", [(40, 17, 8, 8), (40, 17, 32, 32), (40, 16, 16, 16), (39, 17, 16, 16)])
+@pytest.mark.parametrize("kind", ["conv", "linear"])
+def test_maps_that_the_lifter_was_not_trained_for_are_told(view, kind, shape):
+    """Smaller maps would be read as the upper rows of larger ones."""
+    other = replace(view[0], maps=SparseMaps.from_dense(np.ones(shape)))
+    model = random_lifter(embedding=CONFIG["embedding"] | {"kind": kind})
+    expected = r"expected \(40, 17, 16, 16\), those that the lifter was trained for"
+    with pytest.raises(ValueError, match=rf"detections.maps: shape \({shape[0]}, {shape[1]}, {shape[2]}.*{expected}"):
+        lift(model, other, view[1])
+
+
+def test_a_view_without_frames_is_told(view):
+    with pytest.raises(ValueError, match="clip without frames"):
+        lift(random_lifter(embedding=CONFIG["embedding"] | {"kind": "coordinates"}), first_frames(view[0], 0), view[1])
+
+
+def test_weights_that_do_not_fit_their_configuration_are_told(tmp_path):
+    model = random_lifter()
+    for name, value, message in (
+        ("width", 16, r"weights .* is \(8.*\); expected \(16.*more\); make it again"),
+        ("strides", [1, 2, 3], r"tcn.branches.2.\S+ is missing; expected \(.*more\)"),
+        ("strides", [1], r"tcn.branches.1.\S+ is \(.*\); expected none .*more\)"),
+    ):
+        model.config = CONFIG | {name: value}
+        model.save(tmp_path / "lifter.safetensors")
+        with pytest.raises(UserError, match=f"lifter.safetensors: .*{message}"):
+            Lifter.load(tmp_path / "lifter.safetensors")
+    model.config = {name: value for name, value in CONFIG.items() if name != "width"}
+    model.save(tmp_path / "lifter.safetensors")
+    with pytest.raises(UserError, match="lifter.safetensors: its configuration is not that of a lifter .*width"):
+        Lifter.load(tmp_path / "lifter.safetensors")

@@ -136,3 +136,66 @@ def test_pixels_that_leave_the_map_are_dropped():
     corruption.shift[0, 0, 0] = torch.tensor([-1, 0])
     result = corrupt(seen, corruption, 16).maps
     assert (result.map_index.tolist(), result.pixel.tolist(), result.value.tolist()) == ([0], [16], [1.0])
+
+
+def assert_rates(counts, trials, rates):
+    """Counts of independent trials lie within five standard deviations of their rates."""
+    rates = torch.as_tensor(rates, dtype=torch.float64)
+    deviation = (trials * rates * (1 - rates)).sqrt()
+    assert ((counts - trials * rates).abs() <= 5 * deviation + 1e-6).all()  # rounding, where a rate is 0 or 1
+
+
+def coverage(frames, longest):
+    """Probability that each frame lies in a run, by listing every length and every start."""
+    covered, limit = torch.zeros(frames, dtype=torch.float64), min(longest, frames)
+    for length in range(2, limit + 1):
+        starts = range(frames - length + 1)
+        for start in starts:
+            covered[start : start + length] += 1 / (limit - 1) / len(starts)
+    return covered
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.02, 0.2, 1.0])
+def test_the_stated_rates_within_five_standard_deviations(probability):
+    trials = 400 * 30
+    assert_rates((~point_mask(SHAPE, probability, generator())).sum((0, 1)), trials, probability)
+    assert_rates((~frame_mask(SHAPE, probability, generator()))[..., 0].sum(), trials, probability)
+    swapped = random_swap(SHAPE, probability, generator()) != torch.arange(17)
+    for right, left in SYMMETRIC_PAIRS:
+        assert torch.equal(swapped[..., right], swapped[..., left])
+        assert_rates(swapped[..., right].sum(), trials, probability)
+    hidden = ~continuous_point_mask((8000, 3, 17), probability, 40, generator())
+    assert_rates(hidden.any(1).sum(0), 8000, probability)
+    hidden = ~continuous_frame_mask((8000, 3, 17), probability, 40, generator())
+    assert_rates(hidden.any(1)[:, 0].sum(), 8000, probability)
+
+
+@pytest.mark.parametrize(("frames", "longest"), [(12, 5), (6, 40), (5, 2), (2, 40)])
+@pytest.mark.parametrize("mask", [continuous_point_mask, continuous_frame_mask])
+def test_every_length_and_every_start_of_a_run_is_equally_likely(mask, frames, longest):
+    clips, limit = 20_000, min(longest, frames)
+    hidden = ~mask((clips, frames, 1), 1.0, longest, generator())[..., 0]
+    lengths = lengths_of_runs(hidden)
+    assert lengths.unique().tolist() == list(range(2, limit + 1))
+    for length in range(2, limit + 1):
+        starts = hidden[lengths == length].int().argmax(1)
+        counts = torch.bincount(starts)
+        assert len(counts) == frames - length + 1  # from the clip's start to its end
+        rates = torch.full((len(counts),), 1 / (limit - 1) / len(counts), dtype=torch.float64)
+        assert_rates(counts, clips, rates)
+
+
+def test_what_all_masks_together_leave_is_the_product_of_what_each_does():
+    clips, frames = 20_000, 12
+    masking = NOTHING | {"point": 0.2, "frame": 0.1, "continuous_point": 0.3, "continuous_frame": 0.7, "max_length": 5}
+    keep = draw_corruption((clips, frames, 17), masking, generator()).keep
+    covered = coverage(frames, 5)
+    expected = 0.8 * 0.9 * (1 - 0.3 * covered) * (1 - 0.7 * covered)
+    for joint in (0, 16):
+        assert_rates(keep[..., joint].sum(0), clips, expected)
+
+
+def test_a_clip_of_one_frame_is_hidden_whole_or_not_at_all():
+    for mask in (continuous_point_mask, continuous_frame_mask):
+        assert not mask((50, 1, 17), 1.0, 40, generator()).any()
+        assert mask((50, 1, 17), 0.0, 40, generator()).all()
