@@ -269,8 +269,31 @@ rule parameters:
         "python -m isopose.config --params {params.config:q} --output {output} > {log} 2>&1"
 
 
+rule run_records:
+    input:
+        records=run_records(),
+        code=code("isopose.reporting.records"),
+    output:
+        directory(f"{REPORTS}/records"),
+    log:
+        f"{LOGS}/run_records.log",
+    benchmark:
+        f"{BENCHMARKS}/run_records.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        records=lambda w, input: " ".join(f"--record {path}" for path in input.records),
+    shell:
+        "python -m isopose.reporting.records {params.records} --output {output} > {log} 2>&1"
+
+
 rule index:
     input:
+        records=f"{REPORTS}/records",
         metrics=[f"{RESULTS}/{e}/scores/test/{method}.json" for e in EVALUATIONS for method in summarised(e)],
         tables=[f"{REPORTS}/{e}/tables/{table}.csv" for e in EVALUATIONS for table in TABLES]
         + [f"{REPORTS}/published/tables/published_{number}.csv" for number in PUBLISHED],

@@ -136,3 +136,11 @@ def in_report(path, kind, name, folder):
     """A file that `snakemake --report` shows, under the caption that the page has too."""
     caption = "../report/caption.rst"
     return report(path, caption=caption, category=f"{kind.title()}s", subcategory=folder, labels={kind: name})
+
+
+def run_records():
+    """The run records of a track: of every estimator, lifter and ISO result that its tables show."""
+    owners = [e for e in EVALUATIONS if owner(e) == e]
+    trained = [f"{e}/estimator" for e in owners] + [f"{e}/lifters/{m}" for e in owners for m in lifter_methods(e)]
+    refined = [f"{e}/iso/test/{weighting}" for e in EVALUATIONS for weighting in weightings(e)]
+    return [f"{RESULTS}/{folder}/record.json" for folder in trained + refined]

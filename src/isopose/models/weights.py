@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from isopose.errors import UserError
@@ -19,7 +19,8 @@ def save_weights(path: Path, model: nn.Module, kind: str, config: Mapping[str, A
     """Write a model's weights and buffers; the same model always gives the same bytes."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={kind: json.dumps(config, sort_keys=True)})
+        # Not save_file, whose files only their owner may read.
+        temporary.write_bytes(save(tensors, metadata={kind: json.dumps(config, sort_keys=True)}))
 
 
 def load_weights(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
