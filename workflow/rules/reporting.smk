@@ -328,7 +328,7 @@ rule index:
         figures=lambda w, input: " ".join(f"--figure {path}" for path in input.figures),
     shell:
         "python -m isopose.reporting.html {params.metrics} {params.tables} {params.figures}"
-        " --captions {input.captions} --output {output} --parameters {input.parameters}"
+        " --captions {input.captions} --output {output} --parameters {input.parameters} --records {input.records}"
         ' --revision "$(git describe --always --dirty 2>/dev/null || true)"'
         ' --machine "$(uname -sm), $(getconf _NPROCESSORS_ONLN) cores"'
         " --params {params.options:q} > {log} 2>&1"

@@ -131,6 +131,7 @@ def write_page(
     figures: Iterable[Path],
     captions: Path,
     parameters: Path,
+    records: Path,
     made: Mapping[str, str],
 ) -> None:
     """Fill the template and write the page."""
@@ -147,6 +148,7 @@ def write_page(
         tables=[table_item(path, captions, output) for path in tables],
         figures=[figure_item(path, captions, output) for path in figures],
         parameters=link(parameters, output),
+        records=link(records, output),
         made={name: value for name, value in made.items() if value},
     )
     stage.write_text(output, page)
@@ -163,6 +165,7 @@ def main(
     figure: list[Path] = typer.Option(..., help="SVG of a figure; repeat, in the page's order."),
     captions: Path = typer.Option(..., help="Folder with a caption <name>.rst for each table and figure."),
     parameters: Path = typer.Option(..., help="The parameters of this run, linked from the page."),
+    records: Path = typer.Option(..., help="Folder of the run records, linked from the page."),
     revision: str = typer.Option("", help="Revision of the code, shown where given."),
     machine: str = typer.Option("", help="Kind of machine, shown where given."),
     params: str = stage.PARAMS_OPTION,
@@ -173,7 +176,8 @@ def main(
         {"track": str, "synthetic": bool, "datasets": list, "seeds": list, "command": str},
     )
     named = {label: read_json(path) for label, path in stage.parse_named(metrics, "--metrics").items()}
-    write_page(output, about, named, table, figure, captions, parameters, {"Machine": machine, "Revision": revision})
+    made = {"Machine": machine, "Revision": revision}
+    write_page(output, about, named, table, figure, captions, parameters, records, made)
 
 
 if __name__ == "__main__":

@@ -45,9 +45,10 @@ def make_page(folder, metrics, about=ABOUT):
     for path in ("tables/ablation.csv", "tables/ablation.tex", "figures/ablation.svg", "figures/ablation.png"):
         (folder / path).write_text("")
     (folder / "params.yaml").write_text("track: demo\n")
+    (folder / "records").mkdir(exist_ok=True)
     options = {"--output": folder / "index.html", "--metrics": f"Base={metrics}", "--captions": CAPTIONS}
     options |= {"--table": folder / "tables/ablation.csv", "--figure": folder / "figures/ablation.svg"}
-    options |= {"--parameters": folder / "params.yaml", "--params": json.dumps(about)}
+    options |= {"--parameters": folder / "params.yaml", "--records": folder / "records", "--params": json.dumps(about)}
     options |= {"--machine": "2 cores <no GPU>"}
     arguments = [str(part) for pair in options.items() for part in pair]
     CliRunner().invoke(html.app, arguments, catch_exceptions=False)
