@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -42,6 +43,13 @@ def test_a_user_error_is_one_line_and_exit_status_1(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert "none.json" in done.stderr
+
+
+def test_the_number_of_threads_is_the_parameters_whatever_snakemake_grants():
+    program = "import torch; from isopose import stage; stage.set_threads(2); print(torch.get_num_threads())"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.stdout == "2\n", done.stderr
 
 
 STAGES = [
