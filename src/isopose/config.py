@@ -43,6 +43,13 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
+def in_order(config: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with its keys in the order of a reference's: Snakemake puts an overlay's keys first."""
+    keys = [key for key in reference if key in config] + [key for key in config if key not in reference]
+    nested = (key for key in keys if isinstance(config[key], Mapping) and isinstance(reference.get(key), Mapping))
+    return {key: config[key] for key in keys} | {key: in_order(config[key], reference[key]) for key in nested}
+
+
 def drop_nulls(config: Mapping[str, Any], sections: tuple[str, ...]) -> dict[str, Any]:
     """Remove the entries of the named sections that an overlay has set to null."""
     kept = {name: {k: v for k, v in config[name].items() if v is not None} for name in sections if name in config}

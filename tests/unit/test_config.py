@@ -102,3 +102,11 @@ def test_text_from_the_command_line_becomes_what_the_schema_wants(demo):
 def test_names_that_look_like_numbers_stay_names():
     loaded = config.load(ROOT / "params.yaml", ROOT / "experiments/open/params.yaml")
     assert config.typed(loaded, SCHEMA) == loaded
+
+
+def test_the_order_of_keys_is_the_references_at_every_depth():
+    reference = {"a": 1, "rows": {"base": {"x": 1, "y": 2}, "full": {}, "late": {}}}
+    found = config.in_order({"new": 0, "rows": {"full": {"z": 1}, "base": {"y": 3, "x": 4}}, "a": 5}, reference)
+    assert found == {"a": 5, "rows": {"base": {"x": 4, "y": 3}, "full": {"z": 1}}, "new": 0}
+    assert list(found) == ["a", "rows", "new"]
+    assert list(found["rows"]) == ["base", "full"] and list(found["rows"]["base"]) == ["x", "y"]

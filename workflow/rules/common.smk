@@ -17,6 +17,8 @@ try:
     parameters.validate(config, SCHEMA)
 except UserError as error:
     raise WorkflowError(error)
+# Tables have their rows in the order of params.yaml, whatever an overlay changes of them.
+config = parameters.in_order(config, parameters.load(Path("params.yaml")))
 config = parameters.drop_nulls(config, ("sources", "evaluations", "variants"))
 
 if not config["evaluations"]:

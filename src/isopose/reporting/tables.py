@@ -195,6 +195,10 @@ def mark_selected(data: pd.DataFrame, selection: Mapping[str, Any]) -> pd.DataFr
     return data
 
 
+ACTION, AVERAGE = "action_", "Average"
+"""What sets the columns of actions apart, one of which may be called run, and the column of their average."""
+
+
 def actions(rows: list[Row], scores: Mapping[str, pd.DataFrame], metric: str, track: str) -> pd.DataFrame:
     """Table 7 or 8's shape: one line a row and kind of view, one column an action, then the average."""
     if metric not in METRICS:
@@ -207,20 +211,18 @@ def actions(rows: list[Row], scores: Mapping[str, pd.DataFrame], metric: str, tr
             line = {"row": row.name, "label": row.label, "views": view, "metric": metric}
             for name in names:
                 action = {run: s[s["action"] == name] for run, s in chosen.items()}
-                line[name] = over_seeds(action, "frames").at[metric, "mean"]
-            line["Average"] = over_seeds(chosen, "actions").at[metric, "mean"]
-            if pd.notna(line["Average"]) or view == "clean":
+                line[ACTION + name] = over_seeds(action, "frames").at[metric, "mean"]
+            line[AVERAGE] = over_seeds(chosen, "actions").at[metric, "mean"]
+            if pd.notna(line[AVERAGE]) or view == "clean":
                 lines.append(line | provenance(runs, track))
     return pd.DataFrame(lines)
 
 
 def actions_view(data: pd.DataFrame) -> pd.DataFrame:
     """What a reader sees of :func:`actions`."""
-    numbers = data.loc[:, "metric":"track"].iloc[:, 1:-1]
-    return pd.concat(
-        [data[["label", "views"]].rename(columns={"label": ""}), numbers.map(millimetres).rename(columns=spoken)],
-        axis=1,
-    )
+    numbers = data[[name for name in data if name.startswith(ACTION)] + [AVERAGE]].map(millimetres)
+    numbers.columns = [spoken(name.removeprefix(ACTION)) for name in numbers]
+    return pd.concat([data[["label", "views"]].rename(columns={"label": ""}), numbers], axis=1)
 
 
 def occlusion(rows: list[Row], scores: Mapping[str, pd.DataFrame], track: str) -> pd.DataFrame:

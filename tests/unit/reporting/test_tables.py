@@ -130,9 +130,21 @@ def test_actions(tmp_path, score_options):
         *score_options({"base/seed1": 70, "full/seed1": 60}),
     )
     data = pd.read_csv(output).set_index(["row", "views"])
-    actions = data[["box", "jump", "walk"]]
+    actions = data[["action_box", "action_jump", "action_walk"]]
     assert data["Average"].tolist() == pytest.approx(actions.mean(axis=1).tolist(), abs=1e-3)
-    assert data.at[("base", "clean"), "jump"] == pytest.approx(82, abs=1)
+    assert data.at[("base", "clean"), "action_jump"] == pytest.approx(82, abs=1)
+
+
+def test_an_action_may_have_the_name_of_another_column(tmp_path, samples):
+    scores = samples.scores(70).replace({"action": {"jump": "run"}})
+    scores.to_csv(tmp_path / "scores.csv", index=False)
+    output = tmp_path / "actions_mpjpe.csv"
+    options = ABOUT | {"metric": "mpjpe", "rows": ROWS[1:2]}
+    run("actions", output, options, "--scores", f"base/seed1={tmp_path / 'scores.csv'}")
+    data = pd.read_csv(output)
+    assert data["run"].eq("base/seed1").all()
+    assert data["action_run"].iloc[0] == pytest.approx(82, abs=1)
+    assert "| run |" in " ".join(output.with_suffix(".md").read_text().split())
 
 
 def test_occlusion_splits_every_frame_once(tmp_path, score_options, samples):
