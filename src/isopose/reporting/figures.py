@@ -52,17 +52,22 @@ def weights_figure(sigma: float, threshold: float, scale: float, output: Path, n
         figure.legend(loc="outside lower center", ncols=3)
 
 
+LINE_STYLES = (("solid", ""), ("dashed", "- - "), ("dotted", "\u00b7 \u00b7 "))
+"""Tell apart lines of one colour where there are more lines than colours: a style, and what shows it by the name."""
+
+
 def iso_curves_figure(traces: Mapping[str, str], labels: Mapping[str, str], output: Path, note: str) -> None:
     """Figure 8: MPJPE against iteration, one line a weighting; all start at the error without ISO."""
     with style.figure(output, note) as figure:
         axes = figure.subplots()
         ends = []
-        for (name, path), colour in zip(traces.items(), colour_cycle(len(traces)), strict=True):
+        for index, ((name, path), colour) in enumerate(zip(traces.items(), colour_cycle(len(traces)), strict=True)):
             trace = pd.read_csv(path)
             if not {"iteration", "mpjpe"} <= set(trace.columns):
                 raise UserError(f"{path}: has columns {list(trace.columns)}; expected iteration and mpjpe; run again")
-            axes.plot(trace["iteration"], trace["mpjpe"], color=colour)
-            ends.append((float(trace["mpjpe"].iloc[-1]), labels[name], colour))
+            line, sign = LINE_STYLES[index // len(style.PALETTE) % len(LINE_STYLES)]
+            axes.plot(trace["iteration"], trace["mpjpe"], color=colour, linestyle=line)
+            ends.append((float(trace["mpjpe"].iloc[-1]), sign + labels[name], colour))
         axes.axhline(trace["mpjpe"].iloc[0], color=style.INK, linestyle=":", linewidth=1.2)
         ends.append((float(trace["mpjpe"].iloc[0]), "no ISO", style.INK))
         axes.margins(x=0)
