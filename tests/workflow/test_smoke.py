@@ -60,7 +60,7 @@ def test_again_there_is_nothing_to_be_done(smoke):
 def test_an_iso_parameter_reruns_iso_and_what_follows(smoke):
     planned = smoke.planned("--config", "iso={smoothness: 0.1}")
     assert planned["refine"] == 6
-    assert set(planned) <= ISO | {"index", "parameters", "all"}
+    assert set(planned) <= ISO | {"index", "parameters", "run_records", "all"}
 
 
 def test_a_lifter_parameter_leaves_data_and_estimator_alone(smoke):

@@ -271,10 +271,10 @@ rule parameters:
 
 rule run_records:
     input:
-        records=run_records(),
+        records=[f"{RESULTS}/{folder}/record.json" for folder in runs().values()],
         code=code("isopose.reporting.records"),
     output:
-        directory(f"{REPORTS}/records"),
+        [f"{REPORTS}/records/{key}.json" for key in runs()],
     log:
         f"{LOGS}/run_records.log",
     benchmark:
@@ -287,13 +287,14 @@ rule run_records:
         runtime=5,
     params:
         records=lambda w, input: " ".join(f"--record {path}" for path in input.records),
+        folder=lambda w: f"{REPORTS}/records",
     shell:
-        "python -m isopose.reporting.records {params.records} --output {output} > {log} 2>&1"
+        "python -m isopose.reporting.records {params.records} --output {params.folder} > {log} 2>&1"
 
 
 rule index:
     input:
-        records=f"{REPORTS}/records",
+        records=[f"{REPORTS}/records/{key}.json" for key in runs()],
         metrics=[f"{RESULTS}/{e}/scores/test/{method}.json" for e in EVALUATIONS for method in summarised(e)],
         tables=[f"{REPORTS}/{e}/tables/{table}.csv" for e in EVALUATIONS for table in TABLES]
         + [f"{REPORTS}/published/tables/published_{number}.csv" for number in PUBLISHED],
@@ -321,6 +322,7 @@ rule index:
             seeds=sorted({seed for entry in config["variants"].values() for seed in entry["seeds"]}),
             command="make reproduce" if TRACK == "demo" else f"make reproduce TRACK={TRACK}",
         ),
+        records=lambda w: f"{REPORTS}/records",
         metrics=lambda w, input: " ".join(
             f"--metrics {path.split('/')[2]}/{method_of(path)}={path}" for path in input.metrics
         ),
@@ -328,7 +330,7 @@ rule index:
         figures=lambda w, input: " ".join(f"--figure {path}" for path in input.figures),
     shell:
         "python -m isopose.reporting.html {params.metrics} {params.tables} {params.figures}"
-        " --captions {input.captions} --output {output} --parameters {input.parameters} --records {input.records}"
+        " --captions {input.captions} --output {output} --parameters {input.parameters} --records {params.records}"
         ' --revision "$(git describe --always --dirty 2>/dev/null || true)"'
         ' --machine "$(uname -sm), $(getconf _NPROCESSORS_ONLN) cores"'
         " --params {params.options:q} > {log} 2>&1"

@@ -138,9 +138,10 @@ def in_report(path, kind, name, folder):
     return report(path, caption=caption, category=f"{kind.title()}s", subcategory=folder, labels={kind: name})
 
 
-def run_records():
-    """The run records of a track: of every estimator, lifter and ISO result that its tables show."""
+def runs():
+    """Every run behind a track's tables, of estimators, lifters and ISO: its key without the track, and its folder."""
     owners = [e for e in EVALUATIONS if owner(e) == e]
-    trained = [f"{e}/estimator" for e in owners] + [f"{e}/lifters/{m}" for e in owners for m in lifter_methods(e)]
+    estimators = [f"{e}/estimator" for e in owners]
     refined = [f"{e}/iso/test/{weighting}" for e in EVALUATIONS for weighting in weightings(e)]
-    return [f"{RESULTS}/{folder}/record.json" for folder in trained + refined]
+    lifters = {f"{e}/lifter/{m}": f"{e}/lifters/{m}" for e in owners for m in lifter_methods(e)}
+    return {name: name for name in estimators + refined} | lifters
