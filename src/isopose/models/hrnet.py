@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
-from isopose.models.weights import load_weights, save_weights
+from isopose.models.weights import load_model, load_weights, save_weights
 from isopose.skeleton import MIRROR
 
 _KIND = "estimator"
@@ -243,7 +243,6 @@ def save_estimator(model: HRNet, config: dict[str, Any], path: Path) -> None:
 
 def load_estimator(path: Path) -> tuple[HRNet, dict[str, Any]]:
     """The trained network, in evaluation mode, and the configuration that :func:`save_estimator` wrote."""
-    config, weights = load_weights(path, _KIND)
-    model = HRNet(**config["architecture"])
-    model.load_state_dict(weights)
-    return model.eval().to(memory_format=torch.channels_last), config
+    config, _ = load_weights(path, _KIND)
+    model = load_model(path, _KIND, lambda config: HRNet(**config["architecture"]))
+    return model.to(memory_format=torch.channels_last), config
