@@ -106,7 +106,10 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def git_revision() -> dict[str, str]:
-    """Revision and dirtiness of the working tree, as MLflow tags; empty outside a repository."""
+    """Revision and dirtiness of the working tree, as MLflow tags; empty outside a repository.
+
+    Reports do not count: a run writes them itself, and those of the open track are in git.
+    """
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
@@ -114,7 +117,7 @@ def git_revision() -> dict[str, str]:
     try:
         return {
             "git.revision": git("rev-parse", "HEAD"),
-            "git.dirty": str(bool(git("status", "--porcelain"))).lower(),
+            "git.dirty": str(bool(git("status", "--porcelain", "--", ".", ":(exclude)reports"))).lower(),
         }
     except (OSError, subprocess.CalledProcessError):
         return {}

@@ -1,4 +1,5 @@
 import json
+import subprocess
 
 import mlflow
 import pytest
@@ -68,7 +69,6 @@ def test_a_run_whose_process_was_killed_does_not_stay_running(tmp_path):
 
 
 def test_importing_the_module_does_not_import_mlflow():
-    import subprocess
     import sys
 
     program = "import sys, isopose.tracking; sys.exit('mlflow' in sys.modules)"
@@ -82,3 +82,17 @@ def test_a_foreign_file_is_no_record(tmp_path):
     (tmp_path / "r.json").write_text(json.dumps([])[:-1])
     with pytest.raises(UserError, match=r"r\.json"):
         tracking.read_record(tmp_path / "r.json")
+
+
+def test_what_a_run_writes_does_not_make_the_tree_dirty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert tracking.git_revision() == {}
+    (tmp_path / "code.py").write_text("1\n")
+    identity = ["-c", "user.name=n", "-c", "user.email=e"]
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "first"]):
+        subprocess.run(["git", *command], check=True)
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "index.html").write_text("new")
+    assert tracking.git_revision()["git.dirty"] == "false"
+    (tmp_path / "code.py").write_text("2\n")
+    assert tracking.git_revision()["git.dirty"] == "true"

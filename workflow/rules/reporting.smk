@@ -331,6 +331,5 @@ rule index:
     shell:
         "python -m isopose.reporting.html {params.metrics} {params.tables} {params.figures}"
         " --captions {input.captions} --output {output} --parameters {input.parameters} --records {params.records}"
-        ' --revision "$(git describe --always --dirty 2>/dev/null || true)"'
         ' --machine "$(uname -sm), $(getconf _NPROCESSORS_ONLN) cores"'
         " --params {params.options:q} > {log} 2>&1"

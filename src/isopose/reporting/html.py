@@ -13,7 +13,7 @@ from docutils.core import publish_parts
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from isopose import stage
+from isopose import stage, tracking
 from isopose.errors import UserError
 from isopose.reporting.tables import read_json
 
@@ -154,6 +154,12 @@ def write_page(
     stage.write_text(output, page)
 
 
+def revision() -> str:
+    """The revision of the code for the reader, marked if the code was changed since; empty outside a repository."""
+    tags = tracking.git_revision()
+    return tags["git.revision"][:7] + "-dirty" * (tags["git.dirty"] == "true") if tags else ""
+
+
 app = typer.Typer(add_completion=False)
 
 
@@ -166,7 +172,6 @@ def main(
     captions: Path = typer.Option(..., help="Folder with a caption <name>.rst for each table and figure."),
     parameters: Path = typer.Option(..., help="The parameters of this run, linked from the page."),
     records: Path = typer.Option(..., help="Folder of the run records, linked from the page."),
-    revision: str = typer.Option("", help="Revision of the code, shown where given."),
     machine: str = typer.Option("", help="Kind of machine, shown where given."),
     params: str = stage.PARAMS_OPTION,
 ) -> None:
@@ -176,7 +181,7 @@ def main(
         {"track": str, "synthetic": bool, "datasets": list, "seeds": list, "command": str},
     )
     named = {label: read_json(path) for label, path in stage.parse_named(metrics, "--metrics").items()}
-    made = {"Machine": machine, "Revision": revision}
+    made = {"Machine": machine, "Revision": revision()}
     write_page(output, about, named, table, figure, captions, parameters, records, made)
 
 
