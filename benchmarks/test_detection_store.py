@@ -7,8 +7,8 @@ from reference import dense_maps as reference
 from isopose import stage
 from isopose.datasets.store import DetectionStore, SequenceStore, select
 from isopose.detection import detect_view
-from isopose.heatmaps import MAP_THRESHOLD
 from isopose.models.hrnet import fold_normalisation, load_estimator
+from isopose.sparse_maps import MAP_THRESHOLD
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ from torch import nn
 
 from isopose.camera import Camera
 from isopose.datasets.store import Detections
-from isopose.heatmaps import SparseMaps, decode, render
+from isopose.heatmaps import decode, render
 from isopose.models.lifter import Lifter, lift
+from isopose.sparse_maps import SparseMaps
 
 FRAMES = 2000
 

@@ -15,10 +15,10 @@ from isopose.crops import boxes_around
 from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, select
 from isopose.errors import UserError
 from isopose.evaluation import keypoints
-from isopose.heatmaps import SparseMaps
 from isopose.joint_sets import HUMAN36M, JOINT_SETS, JointSet
 from isopose.models.hrnet import ORIGIN, detect, fold_normalisation, load_estimator
 from isopose.rendering import view_frames
+from isopose.sparse_maps import SparseMaps
 
 PARAMETERS = {
     "selections": list,

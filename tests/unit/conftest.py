@@ -4,8 +4,9 @@ import pytest
 from isopose.camera import Camera, project
 from isopose.crops import boxes_around, image_to_crop
 from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, View, ViewKey
-from isopose.heatmaps import SparseMaps, decode, render
+from isopose.heatmaps import decode, render
 from isopose.skeleton import PARENTS
+from isopose.sparse_maps import SparseMaps
 
 MAP_SIZE = 16
 OFFSETS = np.zeros((17, 3))

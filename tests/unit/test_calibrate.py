@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from isopose import calibrate, heatmaps
+from isopose import calibrate
 from isopose.camera import Camera, project
 from isopose.crops import image_to_crop
 from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, View, ViewKey
 from isopose.errors import UserError
 from isopose.evaluation import keypoints
 from isopose.iso.calibration import Calibrator, expected_calibration_error, peak_logit
+from isopose.sparse_maps import SparseMaps
 
 PARAMS = {"kind": "platt", "bins": 10, "folds": 3}
 FRAMES = 60
@@ -42,7 +43,7 @@ def stores(tmp_path):
             correct = rng.random((FRAMES, 17)) < expit(0.5 * peak_logit(confidence) - 1)
             head = keypoints.head_size(joints, camera)[:, None, None]
             offset = np.where(correct[..., None], 0.45, 0.55) * head * [0.6, -0.8]
-            maps = heatmaps.SparseMaps.from_dense(np.zeros((FRAMES, 17, 8, 8)))
+            maps = SparseMaps.from_dense(np.zeros((FRAMES, 17, 8, 8)))
             boxes = np.ones((FRAMES, 3))
             found = Detections(image_to_crop(truth + offset, boxes, 8), confidence, boxes, maps)
             views.write(ViewKey("lab", name, "cam1"), found)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from isopose import detection, heatmaps
+from isopose import detection, heatmaps, sparse_maps
 from isopose.camera import Camera, project
 from isopose.crops import boxes_around, crop_to_image, image_to_crop
 from isopose.datasets.store import Clip, DetectionStore, SequenceStore, View, ViewKey
@@ -90,7 +90,7 @@ def test_stage_stores_what_the_network_says(lab, tmp_path):
     np.testing.assert_allclose(found.confidence, maps.max(axis=(-2, -1)), atol=1e-5)
     assert found.map_size == SIZE // 4
     np.testing.assert_allclose(
-        found.maps.dense(), np.where(maps > heatmaps.MAP_THRESHOLD, maps, 0).clip(0, 1), atol=1.01 / 255
+        found.maps.dense(), np.where(maps > sparse_maps.MAP_THRESHOLD, maps, 0).clip(0, 1), atol=1.01 / 255
     )
     summary = json.loads(quality.read_text())
     assert summary["frames"] == 2 * FRAMES
@@ -124,7 +124,7 @@ def test_perfect_maps_give_perfect_detections(lab, monkeypatch):
     assert summary["pckh"] == summary["auroc"] == 1
     assert summary["left_right_confusion"] == 0
     assert summary["dense_fp16_ratio"] == pytest.approx(FRAMES * 17 * 64 * 64 * 2 / 1000)
-    assert 0.5 / 255 * 0.9 < summary["storage_max_error"] < heatmaps.MAP_THRESHOLD
+    assert 0.5 / 255 * 0.9 < summary["storage_max_error"] < sparse_maps.MAP_THRESHOLD
     assert summary["storage_rms_error"] == pytest.approx(np.sqrt(np.mean((found.maps.dense() - maps) ** 2)))
 
 

@@ -33,6 +33,8 @@ LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 EVALUATIONS = config["evaluations"]
 SEED = config["seed"]
+# ISO's chosen weighting runs once more under this name, with the number of iterations that validation chose.
+SELECTED = "selected"
 
 # MLflow's own variable; kept out of the rules' parameters so that moving the database reruns nothing.
 os.environ.setdefault("MLFLOW_TRACKING_URI", config["mlflow"]["uri"])
@@ -128,7 +130,7 @@ def lifter_methods(evaluation):
 
 
 def iso_methods(evaluation):
-    """Every ISO result of an evaluation, as iso/weighting."""
+    """Every ISO result of an evaluation with the parameters of Table 2, as iso/weighting."""
     return [f"iso/{weighting}" for weighting in weightings(evaluation)]
 
 

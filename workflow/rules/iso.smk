@@ -4,6 +4,20 @@
 REFINE_KEYS = ("weighting", "projection", "adversarial")
 
 
+def weighting_options(weighting):
+    """What a weighting sets for itself."""
+    entry = config["iso"]["weightings"][weighting]
+    return {key: entry[key] for key in REFINE_KEYS if key in entry}
+
+
+def refine_options(weighting):
+    """Parameters of a refinement; those of the chosen weighting are laid over by the selection."""
+    common = {key: value for key, value in config["iso"].items() if key not in ("lifter", "weightings")}
+    own = {"weighting": {}} if weighting == SELECTED else weighting_options(weighting)
+    objective = variant_options(config["iso"]["lifter"])["discriminator"]["objective"]
+    return options(common, own, objective=objective, device=config["device"])
+
+
 rule refine:
     input:
         stores=lambda w: labelled(w.evaluation, w.role),
@@ -13,6 +27,7 @@ rule refine:
         discriminator=lambda w: (
             f"{RESULTS}/{owner(w.evaluation)}/lifters/{refined_lifter()}/discriminator.safetensors"
         ),
+        selection=lambda w: [f"{RESULTS}/{w.evaluation}/iso/selection.json"] if w.weighting == SELECTED else [],
         mlflow=f"{RESULTS}/mlflow.ready",
         code=code("isopose.iso.refine"),
     output:
@@ -30,12 +45,8 @@ rule refine:
         mem_mb=3000,
         runtime=30,
     params:
-        options=lambda w: options(
-            {key: value for key, value in config["iso"].items() if key not in ("lifter", "weightings")},
-            {key: value for key, value in config["iso"]["weightings"][w.weighting].items() if key in REFINE_KEYS},
-            objective=variant_options(config["iso"]["lifter"])["discriminator"]["objective"],
-            device=config["device"],
-        ),
+        options=lambda w: refine_options(w.weighting),
+        selection=lambda w, input: f"--selection {input.selection}" if input.selection else "",
         stores=lambda w, input: store_options(input.stores),
         key=f"{TRACK}/{{evaluation}}/iso/{{role}}/{{weighting}}",
         parent=lambda w: f"{TRACK}/{owner(w.evaluation)}/lifter/{refined_lifter()}",
@@ -43,14 +54,15 @@ rule refine:
         "python -m isopose.iso.refine {params.stores} --poses {input.poses} --detections {input.detections}"
         " --calibration {input.calibration} --discriminator {input.discriminator} --output {output.poses}"
         " --trace {output.trace} --record {output.record} --key {params.key} --parent {params.parent}"
-        " --params {params.options:q} > {log} 2>&1"
+        " {params.selection} --params {params.options:q} > {log} 2>&1"
 
 
 # An evaluation chooses among its own weightings; the errors are those of its owner's validation role.
 rule select_weighting:
     input:
-        metrics=lambda w: [
-            f"{RESULTS}/{owner(w.evaluation)}/scores/validation/{method}.json" for method in iso_methods(w.evaluation)
+        traces=lambda w: [
+            f"{RESULTS}/{owner(w.evaluation)}/iso/validation/{weighting}/trace.csv"
+            for weighting in weightings(w.evaluation)
         ],
         code=code("isopose.iso.select"),
     output:
@@ -66,7 +78,9 @@ rule select_weighting:
         mem_mb=500,
         runtime=5,
     params:
+        options=lambda w: options(weightings={name: weighting_options(name) for name in weightings(w.evaluation)}),
         controls=lambda w: " ".join(f"--control {weighting}" for weighting in controls(w.evaluation)),
-        metrics=lambda w, input: " ".join(f"--metrics {os.path.basename(path)[:-5]}={path}" for path in input.metrics),
+        traces=lambda w, input: " ".join(f"--trace {path.split('/')[-2]}={path}" for path in input.traces),
     shell:
-        "python -m isopose.iso.select {params.metrics} {params.controls} --output {output} > {log} 2>&1"
+        "python -m isopose.iso.select {params.traces} {params.controls} --output {output}"
+        " --params {params.options:q} > {log} 2>&1"

@@ -4,7 +4,7 @@
 rule table:
     input:
         scores=table_scores,
-        selection=f"{RESULTS}/{{evaluation}}/iso/selection.json",
+        selection=lambda w: [f"{RESULTS}/{w.evaluation}/iso/selection.json"] if w.table == "iso" else [],
         code=code("isopose.reporting.tables"),
     output:
         table_files("{table}"),
@@ -24,8 +24,9 @@ rule table:
         options=table_options,
         command=lambda w: "actions" if w.table.startswith("actions") else w.table,
         scores=lambda w, input: " ".join(f"--scores {method_of(path)}={path}" for path in input.scores),
+        selection=lambda w, input: f"--selection {input.selection}" if input.selection else "",
     shell:
-        "python -m isopose.reporting.tables {params.command} {params.scores} --selection {input.selection}"
+        "python -m isopose.reporting.tables {params.command} {params.scores} {params.selection}"
         " --output {output.csv} --params {params.options:q} > {log} 2>&1"
 
 
@@ -101,7 +102,8 @@ rule table_figure:
 rule iso_curves_figure:
     input:
         traces=lambda w: [
-            f"{RESULTS}/{w.evaluation}/iso/test/{weighting}/trace.csv" for weighting in weightings(w.evaluation)
+            f"{RESULTS}/{w.evaluation}/iso/test/{weighting}/trace.csv"
+            for weighting in [*weightings(w.evaluation), SELECTED]
         ],
         code=code("isopose.reporting.figures"),
     output:
@@ -152,7 +154,6 @@ rule samples_figure:
         stores=lambda w: labelled(w.evaluation, "test"),
         detections=f"{RESULTS}/{{evaluation}}/detections/test.h5",
         poses=lambda w: list(main_poses(w.evaluation).values()),
-        selection=f"{RESULTS}/{{evaluation}}/iso/selection.json",
         code=code("isopose.reporting.figures"),
     output:
         figure_files("samples"),
@@ -172,7 +173,7 @@ rule samples_figure:
         predictions=lambda w: " ".join(f"--prediction {k}={v}" for k, v in main_poses(w.evaluation).items()),
     shell:
         "python -m isopose.reporting.figures samples {params.stores} --detections {input.detections}"
-        " {params.predictions} --selection {input.selection} --output {output.svg}"
+        " {params.predictions} --output {output.svg}"
         " --params {params.options:q} > {log} 2>&1"
 
 

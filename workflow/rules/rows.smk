@@ -45,10 +45,11 @@ def ablation_rows(evaluation):
 
 
 def iso_rows(evaluation):
-    """Rows of Table 2: no ISO, then every weighting."""
+    """Rows of Table 2: no ISO, every weighting, and the chosen one with its own number of iterations."""
     without = {"name": config["iso"]["lifter"], "label": "No ISO", "published": "Baseline (no ISO)"}
     entries = config["iso"]["weightings"]
-    return [without] + [row(f"iso/{weighting}", entries[weighting]) for weighting in weightings(evaluation)]
+    rows = [row(f"iso/{weighting}", entries[weighting]) for weighting in weightings(evaluation)]
+    return [without, *rows, {"name": "iso/selected", "label": SELECTED_ROW["label"]}]
 
 
 def main_rows(evaluation):
@@ -64,16 +65,16 @@ def scored(evaluation, *methods):
 
 
 def main_scores(evaluation):
-    """Scores of the main rows; of ISO all weightings, of which the table shows the selected one."""
+    """Scores of the main rows."""
     names = [entry["name"] for entry in main_rows(evaluation)]
     lifters = [method for method in lifter_methods(evaluation) if method.split("/")[0] in names]
-    return scored(evaluation, *lifters, *iso_methods(evaluation))
+    return scored(evaluation, *lifters, "iso/selected")
 
 
 def main_poses(evaluation):
-    """Poses of the main rows by name: the first seed of a lifter; of ISO all weightings."""
+    """Poses of the main rows by name: the first seed of a lifter."""
     first = {entry["name"]: f"{entry['name']}/{first_seed(entry['name'])}" for entry in main_rows(evaluation)[:-1]}
-    methods = first | {method: method for method in iso_methods(evaluation)}
+    methods = first | {"iso/selected": "iso/selected"}
     return {name: f"{RESULTS}/{evaluation}/poses/test/{method}.h5" for name, method in methods.items()}
 
 
@@ -86,9 +87,9 @@ def table_scores(w):
     """Scores that a table shows."""
     evaluation = w.evaluation
     if w.table == "iso":
-        return scored(evaluation, refined_lifter(), *iso_methods(evaluation))
+        return scored(evaluation, refined_lifter(), *iso_methods(evaluation), "iso/selected")
     if w.table == "ablation":
-        return scored(evaluation, "mean_pose/seed1", *lifter_methods(evaluation), *iso_methods(evaluation))
+        return scored(evaluation, "mean_pose/seed1", *lifter_methods(evaluation), "iso/selected")
     return main_scores(evaluation)
 
 
@@ -142,6 +143,6 @@ def runs():
     """Every run behind a track's tables, of estimators, lifters and ISO: its key without the track, and its folder."""
     owners = [e for e in EVALUATIONS if owner(e) == e]
     estimators = [f"{e}/estimator" for e in owners]
-    refined = [f"{e}/iso/test/{weighting}" for e in EVALUATIONS for weighting in weightings(e)]
+    refined = [f"{e}/iso/test/{name}" for e in EVALUATIONS for name in [*weightings(e), SELECTED]]
     lifters = {f"{e}/lifter/{m}": f"{e}/lifters/{m}" for e in owners for m in lifter_methods(e)}
     return {name: name for name in estimators + refined} | lifters

@@ -20,7 +20,7 @@ from isopose.camera import Camera, world_to_camera
 from isopose.crops import crop_to_image
 from isopose.errors import UserError
 from isopose.files import atomic_path
-from isopose.heatmaps import SparseMaps
+from isopose.sparse_maps import SparseMaps
 
 VERSION = 1
 _COMPRESSION = hdf5plugin.Zstd(clevel=15)

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
-from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
 
 from isopose.errors import UserError
 
@@ -41,12 +39,16 @@ def _fit_temperature(logits: np.ndarray, correct: np.ndarray) -> dict:
 
 def _fit_platt(logits: np.ndarray, correct: np.ndarray) -> dict:
     """Slope and offset of the logit by unregularised logistic regression."""
+    from sklearn.linear_model import LogisticRegression  # here, because applying a calibration does not need it
+
     model = LogisticRegression(C=np.inf).fit(logits[:, None], correct)
     return {"slope": float(model.coef_[0, 0]), "offset": float(model.intercept_[0])}
 
 
 def _fit_isotonic(logits: np.ndarray, correct: np.ndarray) -> dict:
     """Corners of the rising step function with the smallest squared error."""
+    from sklearn.isotonic import IsotonicRegression
+
     model = IsotonicRegression(out_of_bounds="clip").fit(logits, correct.astype(np.float64))
     return {"logits": model.X_thresholds_.tolist(), "probabilities": model.y_thresholds_.tolist()}
 

@@ -61,10 +61,13 @@ def main(
     key: str = typer.Option("iso", help="Name of the run."),
     parent: str | None = typer.Option(None, help="Name of the run this one nests under."),
     mlflow: str | None = stage.MLFLOW_OPTION,
+    selection: Path | None = typer.Option(None, help="Take weighting and iterations from this choice (JSON)."),
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Refine 3D poses by their 2D detections. The stores' 3D joints serve the error in the trace alone."""
     options = stage.parse_params(params, PARAMETERS)
+    if selection:
+        options |= chosen_options(selection)
     stage.set_threads(options["threads"])
     stores = stage.parse_named(store)
     inputs = [poses, detections, calibration, discriminator]
@@ -75,6 +78,12 @@ def main(
         log.summary({"mpjpe_before": table["mpjpe"].iloc[0], "mpjpe_after": table["mpjpe"].iloc[-1]})
         table.index.name = "iteration"
         stage.write_text(trace, table.to_csv(float_format="%.6g", lineterminator="\n"))
+
+
+def chosen_options(selection: Path) -> dict[str, Any]:
+    """Parameters that `isopose.iso.select` chose on validation: they replace those of `--params`."""
+    choice = json.loads(selection.read_text(encoding="utf-8"))
+    return choice["options"] | {"iterations": choice["iterations"]}
 
 
 def refine(

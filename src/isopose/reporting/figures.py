@@ -14,7 +14,7 @@ import typer
 from isopose import stage, tracking
 from isopose.errors import UserError
 from isopose.reporting import style
-from isopose.reporting.tables import ABOUT, SELECTION, data_note, parse_rows, read_json, selected_only
+from isopose.reporting.tables import ABOUT, data_note, parse_rows, read_json
 
 
 def weights_figure(sigma: float, threshold: float, scale: float, output: Path, note: str) -> None:
@@ -57,14 +57,17 @@ LINE_STYLES = (("solid", ""), ("dashed", "- - "), ("dotted", "\u00b7 \u00b7 "))
 
 
 def iso_curves_figure(traces: Mapping[str, str], labels: Mapping[str, str], output: Path, note: str) -> None:
-    """Figure 8: MPJPE against iteration, one line a weighting; all start at the error without ISO."""
+    """Figure 8: MPJPE against iteration, one line a weighting, a dot for the chosen one where it stops."""
     with style.figure(output, note) as figure:
         axes = figure.subplots()
         ends = []
         for index, ((name, path), colour) in enumerate(zip(traces.items(), colour_cycle(len(traces)), strict=True)):
-            trace = pd.read_csv(path)
-            if not {"iteration", "mpjpe"} <= set(trace.columns):
-                raise UserError(f"{path}: has columns {list(trace.columns)}; expected iteration and mpjpe; run again")
+            trace = read_trace(path)
+            if name == "iso/selected":
+                end = trace.iloc[-1]
+                axes.plot(end["iteration"], end["mpjpe"], "o", color=style.INK, clip_on=False, label=labels[name])
+                axes.legend(loc="upper right")
+                continue  # its line is that of its weighting
             line, sign = LINE_STYLES[index // len(style.PALETTE) % len(LINE_STYLES)]
             axes.plot(trace["iteration"], trace["mpjpe"], color=colour, linestyle=line)
             ends.append((float(trace["mpjpe"].iloc[-1]), sign + labels[name], colour))
@@ -73,6 +76,14 @@ def iso_curves_figure(traces: Mapping[str, str], labels: Mapping[str, str], outp
         axes.margins(x=0)
         axes.set(xlabel="iteration", ylabel="MPJPE, mm")
         style.label_lines(axes, ends)
+
+
+def read_trace(path: str) -> pd.DataFrame:
+    """The trace of a refinement, one line an iteration."""
+    trace = pd.read_csv(path)
+    if not {"iteration", "mpjpe"} <= set(trace.columns):
+        raise UserError(f"{path}: has columns {list(trace.columns)}; expected iteration and mpjpe; run again")
+    return trace
 
 
 def colour_cycle(count: int) -> list[str]:
@@ -272,13 +283,12 @@ def samples_main(
     store: list[str] = stage.STORE_OPTION,
     detections: Path = typer.Option(..., help="Detection store of the test role."),
     prediction: list[str] = typer.Option(..., "--prediction", help="Pose store as name=path; repeat for each."),
-    selection: Path | None = SELECTION,
     output: Path = OUTPUT,
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Test frames: image, detected 2D joints, and 3D poses over the ground truth."""
     options = stage.parse_params(params, ABOUT | {"rows": list, "count": int, "split": str})
-    named = selected_only(stage.parse_named(prediction, "--prediction"), selection)
+    named = stage.parse_named(prediction, "--prediction")
     labels = labelled(options, named)
     from isopose.reporting.pictures import samples_figure
 

@@ -85,17 +85,6 @@ def by_row(rows: list[Row], scores: Mapping[str, Any]) -> dict[Row, dict[str, An
     return {row: dict(sorted(grouped[row.name].items())) for row in rows}
 
 
-def selected_only(named: Mapping[str, str], selection: Path | None) -> dict[str, str]:
-    """Of runs called ``iso/<weighting>`` keep the one that validation chose, under the name ``iso/selected``."""
-    if selection is None:
-        return dict(named)
-    chosen = f"iso/{read_json(selection)['selected']}"
-    if chosen not in named:
-        raise UserError(f"{selection}: chooses '{chosen}', which was not given; give the runs of every weighting")
-    kept = {run: path for run, path in named.items() if not run.startswith("iso/")}
-    return kept | {"iso/selected": named[chosen]}
-
-
 def average(scores: pd.DataFrame, over: str) -> pd.Series:
     """Mean errors, mm: over all frames, or over actions as in the paper (the mean of each action's mean)."""
     columns = [*METRICS, "frames"]
@@ -184,15 +173,28 @@ def comparison_view(data: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(view)
 
 
-def mark_selected(data: pd.DataFrame, selection: Mapping[str, Any]) -> pd.DataFrame:
-    """Add each weighting's validation MPJPE, mm, and mark the one that was chosen by it."""
-    weighting = data["row"].str.removeprefix("iso/")
-    data = data.assign(
-        validation_mpjpe=weighting.map(selection["mpjpe"]).astype(float),
-        selected=weighting == selection["selected"],
+def add_validation(data: pd.DataFrame, selection: Mapping[str, Any]) -> pd.DataFrame:
+    """Add each weighting's error on validation, mm: in the end, the lowest, and its iteration; name the chosen one."""
+    found = pd.DataFrame(selection["validation"]).T.rename(index=lambda name: f"iso/{name}")
+    chosen = f"iso/{selection['selected']}"
+    label = data.set_index("row")["label"].get(chosen, chosen)
+    found.loc["iso/selected"] = found.loc[chosen]
+    found.loc["iso/selected", "last"] = found.at[chosen, "lowest"]  # it stops there
+    data = data.join(found.add_prefix("validation_"), on="row")
+    said = f": {label}, {selection['iterations']} iterations, both chosen on validation"
+    data.loc[data["row"] == "iso/selected", "label"] += said
+    return data.assign(selected=data["row"] == chosen)
+
+
+def validation_view(data: pd.DataFrame) -> pd.DataFrame:
+    """What a reader sees of :func:`add_validation`: the error in the end, and the lowest with its iteration."""
+    lowest = zip(data["validation_lowest"], data["validation_iterations"], strict=True)
+    return pd.DataFrame(
+        {
+            "MPJPE, validation": data["validation_last"].map(millimetres),
+            "lowest, at iteration": [f"{e:.1f}, {i:.0f}" if pd.notna(e) else millimetres(e) for e, i in lowest],
+        }
     )
-    data.loc[data["selected"], "label"] += " (chosen on validation)"
-    return data
 
 
 ACTION, AVERAGE = "action_", "Average"
@@ -368,11 +370,6 @@ app = typer.Typer(add_completion=False, help="Write one result table as CSV, Mar
 
 SCORES = typer.Option(..., "--scores", help="Grouped scores of a run on the test role as name=path; repeat for each.")
 OUTPUT = typer.Option(..., "--output", help="The CSV; the .md and .tex are written beside it.")
-SELECTION = typer.Option(
-    None,
-    "--selection",
-    help="Chosen weighting (JSON): of the runs iso/<weighting> only this is shown, as iso/selected.",
-)
 COMPARISON = ABOUT | {"average": str, "resamples": int, "seed": int, "rows": list}
 ROOT_NOTE = "Millimetres over 17 joints, root included"
 
@@ -380,13 +377,12 @@ ROOT_NOTE = "Millimetres over 17 joints, root included"
 @app.command("ablation")
 def ablation_main(
     scores: list[str] = SCORES,
-    selection: Path | None = SELECTION,
     output: Path = OUTPUT,
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Table 3: the ablation, row by row."""
     options = stage.parse_params(params, COMPARISON)
-    runs = read_scores(selected_only(stage.parse_named(scores, "--scores"), selection))
+    runs = read_scores(stage.parse_named(scores, "--scores"))
     data = comparison(parse_rows(options["rows"]), runs, 3, options)
     note = f"{ROOT_NOTE}; average over {options['average']}; ± is the standard deviation over seeds."
     write(output, data, comparison_view(data), f"{data_note(options)} {note}")
@@ -395,31 +391,29 @@ def ablation_main(
 @app.command("iso")
 def iso_main(
     scores: list[str] = SCORES,
-    selection: Path = typer.Option(..., help="The weighting that validation chose, and each one's error (JSON)."),
+    selection: Path = typer.Option(..., help="What validation chose, and the errors of each weighting there (JSON)."),
     output: Path = OUTPUT,
     params: str = stage.PARAMS_OPTION,
 ) -> None:
-    """Table 2: the weights of inference stage optimisation; the row that validation chooses is marked."""
+    """Table 2: the weights of inference stage optimisation, and what validation chooses."""
     options = stage.parse_params(params, COMPARISON)
     runs = read_scores(stage.parse_named(scores, "--scores"))
     data = comparison(parse_rows(options["rows"]), runs, 2, options)
-    data = mark_selected(data, read_json(selection))
-    view = comparison_view(data)
-    view.insert(1, "MPJPE, validation", data["validation_mpjpe"].map(millimetres))
-    note = f"{ROOT_NOTE}; average over {options['average']}."
+    data = add_validation(data, read_json(selection))
+    view = pd.concat([comparison_view(data), validation_view(data)], axis=1)
+    note = f"{ROOT_NOTE}; average over {options['average']}, on validation over frames."
     write(output, data, view, f"{data_note(options)} {note}")
 
 
 @app.command("actions")
 def actions_main(
     scores: list[str] = SCORES,
-    selection: Path | None = SELECTION,
     output: Path = OUTPUT,
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Tables 7 and 8's shape: one error a row and action."""
     options = stage.parse_params(params, ABOUT | {"metric": str, "rows": list})
-    runs = read_scores(selected_only(stage.parse_named(scores, "--scores"), selection))
+    runs = read_scores(stage.parse_named(scores, "--scores"))
     data = actions(parse_rows(options["rows"]), runs, options["metric"], options["track"])
     note = f"{METRICS[options['metric']]}. {ROOT_NOTE}; each action over its frames, the average over actions."
     write(output, data, actions_view(data), f"{data_note(options)} {note}")
@@ -428,13 +422,12 @@ def actions_main(
 @app.command("occlusion")
 def occlusion_main(
     scores: list[str] = SCORES,
-    selection: Path | None = SELECTION,
     output: Path = OUTPUT,
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Error by number of occluded joints, length of occlusion, speed of motion, and subject."""
     options = stage.parse_params(params, ABOUT | {"rows": list})
-    runs = read_scores(selected_only(stage.parse_named(scores, "--scores"), selection))
+    runs = read_scores(stage.parse_named(scores, "--scores"))
     data = occlusion(parse_rows(options["rows"]), runs, options["track"])
     note = f"MPJPE. {ROOT_NOTE}; average over the frames of each line; ± is the standard deviation over seeds."
     write(output, data, occlusion_view(data), f"{data_note(options)} {note}")

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, ViewKey
 from isopose.errors import UserError
-from isopose.heatmaps import SparseMaps
 from isopose.models.embedding import MapEntries, Observations
 from isopose.models.lifter import map_to_crop, mirror_observations, mirror_pose, normalised_boxes, to_crop
 from isopose.occlusion.cylinder_man import visibility
 from isopose.occlusion.masking import hide
 from isopose.skeleton import MIRROR, NUM_JOINTS
+from isopose.sparse_maps import SparseMaps
 from isopose.training.losses import random_rotations, rotate
 from isopose.training.views import about_vertical, carried_boxes, move_pixels, to_box
 

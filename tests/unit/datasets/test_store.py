@@ -14,7 +14,7 @@ from isopose.datasets.store import (
     select,
 )
 from isopose.errors import UserError
-from isopose.heatmaps import SparseMaps
+from isopose.sparse_maps import SparseMaps
 
 
 def make_clip(name: str = "S1_walking_0", subject: str = "S1", speed: float = 1.0, frames: int = 6) -> Clip:

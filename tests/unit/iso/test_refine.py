@@ -9,9 +9,9 @@ from isopose.camera import Camera, project
 from isopose.crops import boxes_around, image_to_crop
 from isopose.datasets.store import Clip, Detections, DetectionStore, PoseStore, SequenceStore, View, ViewKey
 from isopose.errors import UserError
-from isopose.heatmaps import SparseMaps
 from isopose.iso import refine
 from isopose.models.discriminator import Discriminator
+from isopose.sparse_maps import SparseMaps
 
 PARAMS = {
     "weighting": {"kind": "soft", "sigma": 1.0},

@@ -9,7 +9,6 @@ from isopose.camera import project
 from isopose.crops import boxes_around, crop_to_image
 from isopose.datasets.store import Detections, DetectionStore, SequenceStore, ViewKey
 from isopose.errors import UserError
-from isopose.heatmaps import SparseMaps
 from isopose.models.lifter import (
     Lifter,
     lift,
@@ -21,6 +20,7 @@ from isopose.models.lifter import (
     to_crop,
 )
 from isopose.skeleton import MIRROR
+from isopose.sparse_maps import SparseMaps
 
 CONFIG = {
     "architecture": "multi_stride",

@@ -10,7 +10,7 @@ import pytest
 from isopose import camera, skeleton
 from isopose.crops import image_to_crop
 from isopose.datasets.store import Clip, Detections, DetectionStore, PoseStore, SequenceStore, View, ViewKey
-from isopose.heatmaps import SparseMaps
+from isopose.sparse_maps import SparseMaps
 
 ACTIONS = {"walk": 0.0, "jump": 12.0, "box": 5.0}
 SECONDS = ("none", "<0.2", "0.2-0.5", ">1")

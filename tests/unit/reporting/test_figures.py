@@ -41,7 +41,11 @@ def test_iso_curves(tmp_path):
         pd.DataFrame({"iteration": range(4), "mpjpe": 60 + change * np.arange(4)}).to_csv(path, index=False)
         options += ["--trace", f"iso/{name}={path}"]
     rows = [{"name": "iso/soft", "label": "Soft"}, {"name": "iso/constant", "label": "Constant"}]
-    draw("iso_curves", tmp_path, ABOUT | {"rows": rows}, *options)
+    rows.append({"name": "iso/selected", "label": "+ ISO"})
+    plain = draw("iso_curves", tmp_path, ABOUT | {"rows": rows}, *options)
+    chosen = draw("iso_curves", tmp_path, ABOUT | {"rows": rows}, *options, "--trace", f"iso/selected={path}")
+    assert "+ ISO" in chosen
+    assert "+ ISO" not in plain
     with pytest.raises(UserError, match="has no row called"):
         draw("iso_curves", tmp_path, ABOUT | {"rows": rows[:1]}, *options)
 
@@ -79,13 +83,10 @@ def test_cylinder_man(people):
     assert "data:image/png;base64," in svg
 
 
-def test_samples(people, write_json):
-    named = [
-        f"{run}={people / file}.h5" for run, file in (("full", "full"), ("iso/robust", "base"), ("iso/none", "base"))
-    ]
+def test_samples(people):
+    named = [f"{run}={people / file}.h5" for run, file in (("full", "full"), ("iso/selected", "base"))]
     options = [part for pair in named for part in ("--prediction", pair)]
     options += ["--store", f"synthetic={people / 'sequences.h5'}", "--detections", people / "detections.h5"]
-    options += ["--selection", write_json("selection.json", {"selected": "robust", "mpjpe": {}})]
     rows = [{"name": "full", "label": "Full"}, {"name": "iso/selected", "label": "Full + ISO"}]
     draw("samples", people, ABOUT | {"rows": rows, "count": 2, "split": "test"}, *options)
 

@@ -95,30 +95,30 @@ def test_the_order_of_inputs_does_not_matter(tmp_path, score_options):
     assert written[0] == written[1]
 
 
-def test_iso_marks_what_validation_chose(tmp_path, score_options, write_json):
+def test_iso_shows_what_validation_chose(tmp_path, score_options, write_json):
     rows = [
         {"name": "full", "label": "No ISO", "published": "Baseline (no ISO)"},
         {"name": "iso/soft_1.0", "label": "Soft σ = 1", "published": "σ = 1.0"},
         {"name": "iso/robust", "label": "Robust"},
+        {"name": "iso/selected", "label": "+ ISO"},
     ]
-    selection = write_json("selection.json", {"selected": "robust", "mpjpe": {"robust": 55.5, "soft_1.0": 56.5}})
+    validation = {
+        "robust": {"last": 56.5, "lowest": 55.5, "iterations": 65},
+        "soft_1.0": {"last": 57, "lowest": 57, "iterations": 150},
+    }
+    selection = write_json("selection.json", {"selected": "robust", "iterations": 65, "validation": validation})
     output = tmp_path / "iso.csv"
-    options = score_options({"full/seed1": 60, "iso/soft_1.0": 58, "iso/robust": 59})
+    options = score_options({"full/seed1": 60, "iso/soft_1.0": 58, "iso/robust": 59, "iso/selected": 57})
     run("iso", output, COMPARISON | {"rows": rows}, *options, "--selection", selection)
     data = pd.read_csv(output).set_index("row")
-    assert data["selected"].tolist() == [False, False, True]
-    assert data.at["iso/soft_1.0", "validation_mpjpe"] == 56.5
+    assert data["selected"].tolist() == [False, False, True, False]
+    assert data["validation_last"].tolist()[1:] == [57, 56.5, 55.5]
+    assert data["validation_iterations"].tolist()[1:] == [150, 65, 65]
     assert data.at["iso/soft_1.0", "paper_mpjpe"] == 39.3
-    assert "Robust (chosen on validation)" in output.with_suffix(".md").read_text(encoding="utf-8")
+    shown = output.with_suffix(".md").read_text(encoding="utf-8")
+    assert "+ ISO: Robust, 65 iterations, both chosen on validation" in shown
+    assert "55.5, 65" in shown
     assert r"$\sigma$" in output.with_suffix(".tex").read_text(encoding="utf-8")
-
-
-def test_selection_keeps_one_weighting(write_json):
-    named = {"full/seed1": "a", "iso/soft_1.0": "b", "iso/robust": "c"}
-    path = write_json("selection.json", {"selected": "robust", "mpjpe": {}})
-    assert tables.selected_only(named, path) == {"full/seed1": "a", "iso/selected": "c"}
-    with pytest.raises(UserError, match="iso/robust"):
-        tables.selected_only({"iso/soft_1.0": "b"}, path)
 
 
 def test_actions(tmp_path, score_options):
