@@ -1,22 +1,5 @@
 # Inference stage optimisation (paper 3.5): every weighting, and the one that validation chooses.
 
-# What a row of Table 2 sets for itself; its label and the paper's row are the report's business.
-REFINE_KEYS = ("weighting", "projection", "adversarial")
-
-
-def weighting_options(weighting):
-    """What a weighting sets for itself."""
-    entry = config["iso"]["weightings"][weighting]
-    return {key: entry[key] for key in REFINE_KEYS if key in entry}
-
-
-def refine_options(weighting):
-    """Parameters of a refinement; those of the chosen weighting are laid over by the selection."""
-    common = {key: value for key, value in config["iso"].items() if key not in ("lifter", "weightings")}
-    own = {"weighting": {}} if weighting == SELECTED else weighting_options(weighting)
-    objective = variant_options(config["iso"]["lifter"])["discriminator"]["objective"]
-    return options(common, own, objective=objective, device=config["device"])
-
 
 rule refine:
     input:

@@ -181,7 +181,7 @@ def add_validation(data: pd.DataFrame, selection: Mapping[str, Any]) -> pd.DataF
     found.loc["iso/selected"] = found.loc[chosen]
     found.loc["iso/selected", "last"] = found.at[chosen, "lowest"]  # it stops there
     data = data.join(found.add_prefix("validation_"), on="row")
-    said = f": {label}, {selection['iterations']} iterations, both chosen on validation"
+    said = f": {label}, {selection['iterations']} iterations"
     data.loc[data["row"] == "iso/selected", "label"] += said
     return data.assign(selected=data["row"] == chosen)
 
