@@ -6,7 +6,7 @@ import pytest
 
 pytestmark = pytest.mark.workflow
 
-TABLES = ["ablation", "iso", "actions_mpjpe", "actions_p_mpjpe", "occlusion", "estimator"]
+TABLES = ["ablation", "components", "iso", "actions_mpjpe", "actions_p_mpjpe", "occlusion", "estimator"]
 FIGURES = ["ablation", "calibration", "cylinder_man", "iso_curves", "occlusion", "samples", "training", "weights"]
 ISO = {"refine", "evaluate", "select_weighting", "table", "table_figure", "iso_curves_figure", "samples_figure"}
 

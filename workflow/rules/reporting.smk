@@ -13,7 +13,7 @@ rule table:
     benchmark:
         f"{BENCHMARKS}/{{evaluation}}/table/{{table}}.tsv"
     wildcard_constraints:
-        table="ablation|iso|actions_mpjpe|actions_p_mpjpe|occlusion",
+        table="ablation|components|iso|actions_mpjpe|actions_p_mpjpe|occlusion",
     conda:
         "../../environment.yml"
     threads: 1

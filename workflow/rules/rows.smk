@@ -1,6 +1,6 @@
 # What tables and figures show: their rows, the scores behind them, and their parameters.
 
-TABLES = ["ablation", "iso", "actions_mpjpe", "actions_p_mpjpe", "occlusion", "estimator"]
+TABLES = ["ablation", "components", "iso", "actions_mpjpe", "actions_p_mpjpe", "occlusion", "estimator"]
 FIGURES = ["ablation", "occlusion", "iso_curves", "samples", "calibration", "cylinder_man"]
 # Of the models' owner alone: what concerns training, and what is the same for every evaluation.
 OWNER_FIGURES = ["training", "weights"]
@@ -88,7 +88,7 @@ def table_scores(w):
     evaluation = w.evaluation
     if w.table == "iso":
         return scored(evaluation, refined_lifter(), *iso_methods(evaluation), "iso/selected")
-    if w.table == "ablation":
+    if w.table in ("ablation", "components"):
         return scored(evaluation, "mean_pose/seed1", *lifter_methods(evaluation), "iso/selected")
     return main_scores(evaluation)
 
@@ -103,6 +103,7 @@ def table_options(w):
     }
     return {
         "ablation": lambda: about(evaluation, rows=ablation_rows(evaluation), **comparison),
+        "components": lambda: about(evaluation, rows=ablation_rows(evaluation)),
         "iso": lambda: about(evaluation, rows=iso_rows(evaluation), **comparison),
         "actions_mpjpe": lambda: about(evaluation, rows=main_rows(evaluation), metric="mpjpe"),
         "actions_p_mpjpe": lambda: about(evaluation, rows=main_rows(evaluation), metric="p_mpjpe"),

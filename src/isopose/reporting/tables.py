@@ -262,6 +262,41 @@ def occlusion_view(data: pd.DataFrame) -> pd.DataFrame:
     return view
 
 
+COMPONENT_MEASURES = {
+    "all": ("MPJPE, all views", "mpjpe", "frames", None, None),
+    "long_occlusion": ("MPJPE, occluded 0.5 s and longer", "mpjpe", "frames", "occlusion_seconds", ("0.5-1", ">1")),
+    "hidden": ("MPJPE, 6 and more joints hidden", "mpjpe", "frames", "occluded_joints_bin", ("6-9", "10-17")),
+    "slow": ("MPJPE, slow motion", "mpjpe", "frames", "motion_speed", ("slow",)),
+    "fast": ("MPJPE, fast motion", "mpjpe", "frames", "motion_speed", ("fast",)),
+    "velocity": ("MPJVE, mm/frame", "mpjve", "velocity_frames", None, None),
+    "acceleration": ("Acceleration error, mm/frame²", "acceleration_error", "acceleration_frames", None, None),
+}
+"""Where parts of the method are meant to help: title, error, its count, and the column and values of the frames."""
+
+
+def components(rows: list[Row], scores: Mapping[str, pd.DataFrame], track: str) -> pd.DataFrame:
+    """One line a row: the errors over all frames that :data:`COMPONENT_MEASURES` asks for, mean and spread of seeds."""
+    binned = {run: s.assign(occluded_joints_bin=joints_bin(s["occluded_joints"])) for run, s in scores.items()}
+    lines = []
+    for row, runs in by_row(rows, binned).items():
+        line: dict[str, Any] = {"row": row.name, "label": row.label}
+        for name, (_, error, count, column, values) in COMPONENT_MEASURES.items():
+            parts = [s if column is None else s[s[column].isin(values)] for s in runs.values()]
+            found = pd.Series([p[error].sum() / p[count].sum() for p in parts if p[count].sum()], dtype=float)
+            line[name], line[f"{name}_std"] = found.mean(), found.std()
+        lines.append(line | provenance(runs, track))
+    return pd.DataFrame(lines)
+
+
+def components_view(data: pd.DataFrame) -> pd.DataFrame:
+    """What a reader sees of :func:`components`; a column without any number is left out."""
+    view = {"": data["label"]}
+    for name, (title, *_) in COMPONENT_MEASURES.items():
+        if data[name].notna().any():
+            view[title] = [millimetres(*pair) for pair in zip(data[name], data[f"{name}_std"], strict=True)]
+    return pd.DataFrame(view)
+
+
 QUALITIES = {
     "pckh": ("PCKh@0.5 of visible joints, %", 100, 1),
     "auroc": ("AUROC, visible against invisible by confidence", 1, 3),
@@ -431,6 +466,15 @@ def occlusion_main(
     data = occlusion(parse_rows(options["rows"]), runs, options["track"])
     note = f"MPJPE. {ROOT_NOTE}; average over the frames of each line; ± is the standard deviation over seeds."
     write(output, data, occlusion_view(data), f"{data_note(options)} {note}")
+
+
+@app.command("components")
+def components_main(scores: list[str] = SCORES, output: Path = OUTPUT, params: str = stage.PARAMS_OPTION) -> None:
+    """The rows of the ablation where each part of the method is meant to help."""
+    options = stage.parse_params(params, ABOUT | {"rows": list})
+    data = components(parse_rows(options["rows"]), read_scores(stage.parse_named(scores, "--scores")), options["track"])
+    note = f"{ROOT_NOTE}; average over frames; ± is the standard deviation over seeds."
+    write(output, data, components_view(data), f"{data_note(options)} {note}")
 
 
 @app.command("estimator")

@@ -41,6 +41,10 @@ def make_scores(level, seed=0):
                             "frames": frames,
                             "mpjpe": error * frames,
                             "p_mpjpe": 0.8 * error * frames,
+                            "velocity_frames": frames - 1,
+                            "mpjve": 0.1 * error * (frames - 1),
+                            "acceleration_frames": frames - 2,
+                            "acceleration_error": 0.05 * error * (frames - 2),
                         }
                     )
     return pd.DataFrame(lines)

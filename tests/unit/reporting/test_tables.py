@@ -165,6 +165,29 @@ def test_occlusion_splits_every_frame_once(tmp_path, score_options, samples):
     assert by_joints["mpjpe"].iloc[-1] == pytest.approx(worst["mpjpe"].sum() / worst["frames"].sum(), abs=1e-3)
 
 
+def test_components_are_errors_over_the_frames_they_name(tmp_path, score_options, samples):
+    output = tmp_path / "components.csv"
+    options = score_options({"base/seed1": 70, "base/seed2": 72, "full/seed1": 60})
+    run("components", output, ABOUT | {"rows": ROWS}, *options)
+    data = pd.read_csv(output).set_index("row")
+    scores = samples.scores(60, 2)
+
+    def mean(error, count, chosen):
+        return scores[error][chosen].sum() / scores[count][chosen].sum()
+
+    full = data.loc["full"]
+    assert full["all"] == pytest.approx(mean("mpjpe", "frames", scores["frames"] > 0), abs=1e-3)
+    assert full["long_occlusion"] == pytest.approx(
+        mean("mpjpe", "frames", scores["occlusion_seconds"] == ">1"), abs=1e-3
+    )
+    assert full["hidden"] == pytest.approx(mean("mpjpe", "frames", scores["occluded_joints"] >= 6), abs=1e-3)
+    assert full["fast"] == pytest.approx(mean("mpjpe", "frames", scores["motion_speed"] == "fast"), abs=1e-3)
+    assert full["velocity"] == pytest.approx(mean("mpjve", "velocity_frames", scores["frames"] > 0), abs=1e-3)
+    acceleration = mean("acceleration_error", "acceleration_frames", scores["frames"] > 0)
+    assert full["acceleration"] == pytest.approx(acceleration, abs=1e-3)
+    assert data.at["base", "all_std"] == pytest.approx(2**0.5, abs=0.2)
+
+
 @pytest.mark.parametrize(("count", "name"), [(0, "0"), (1, "1-2"), (2, "1-2"), (3, "3-5"), (9, "6-9"), (17, "10-17")])
 def test_bins_of_occluded_joints(count, name):
     assert tables.joints_bin(pd.Series([count])).tolist() == [name]
