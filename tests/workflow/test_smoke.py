@@ -7,7 +7,8 @@ import pytest
 pytestmark = pytest.mark.workflow
 
 TABLES = ["ablation", "components", "iso", "actions_mpjpe", "actions_p_mpjpe", "occlusion", "estimator"]
-FIGURES = ["ablation", "calibration", "cylinder_man", "iso_curves", "occlusion", "samples", "training", "weights"]
+FIGURES = ["ablation", "calibration", "cylinder_man", "iso_curves", "masking", "occlusion", "samples", "training"]
+FIGURES += ["weights"]
 ISO = {"refine", "evaluate", "select_weighting", "table", "table_figure", "iso_curves_figure", "samples_figure"}
 
 

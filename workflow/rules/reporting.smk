@@ -228,6 +228,31 @@ rule training_figure:
         " --params {params.options:q} > {log} 2>&1"
 
 
+rule masking_figure:
+    input:
+        detections=f"{RESULTS}/{{evaluation}}/detections/train3d.h5",
+        code=code("isopose.reporting.figures"),
+    output:
+        figure_files("masking"),
+    log:
+        f"{LOGS}/{{evaluation}}/figure/masking.log",
+    benchmark:
+        f"{BENCHMARKS}/{{evaluation}}/figure/masking.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        options=lambda w: about(
+            w.evaluation, masking=config["lifter"]["masking"], frames=config["lifter"]["frames"], seed=SEED
+        ),
+    shell:
+        "python -m isopose.reporting.figures masking --detections {input.detections} --output {output.svg}"
+        " --params {params.options:q} > {log} 2>&1"
+
+
 rule weights_figure:
     input:
         code=code("isopose.reporting.figures"),

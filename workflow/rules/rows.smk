@@ -3,7 +3,7 @@
 TABLES = ["ablation", "components", "iso", "actions_mpjpe", "actions_p_mpjpe", "occlusion", "estimator"]
 FIGURES = ["ablation", "occlusion", "iso_curves", "samples", "calibration", "cylinder_man"]
 # Of the models' owner alone: what concerns training, and what is the same for every evaluation.
-OWNER_FIGURES = ["training", "weights"]
+OWNER_FIGURES = ["training", *(["masking"] if config["lifter"]["masking"] else []), "weights"]
 PUBLISHED = [7, 8]
 TRAINING_PANELS = [
     {"metric": "loss_pose", "label": "Pose loss (Eq. 1)"},

@@ -227,6 +227,19 @@ def weights_main(output: Path = OUTPUT, params: str = stage.PARAMS_OPTION) -> No
     )
 
 
+@app.command("masking")
+def masking_main(
+    detections: Path = typer.Option(..., help="Detection store of the train3d role."),
+    output: Path = OUTPUT,
+    params: str = stage.PARAMS_OPTION,
+) -> None:
+    """Occlusion augmentation: what each kind does to a clip."""
+    options = stage.parse_params(params, ABOUT | {"masking": dict, "frames": int, "seed": int})
+    from isopose.reporting.pictures import masking_figure
+
+    masking_figure(detections, options["masking"], options["frames"], options["seed"], output, data_note(options))
+
+
 @app.command("iso_curves")
 def iso_curves_main(
     trace: list[str] = typer.Option(..., "--trace", help="trace.csv of a weighting as name=path; repeat for each."),

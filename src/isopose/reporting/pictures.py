@@ -1,14 +1,16 @@
-"""Figures that show people: the Cylinder Man on rendered images, test frames with predicted poses.
+"""Figures that show people: the Cylinder Man on images, test frames with poses, occlusion augmentation.
 
 Which frames are shown follows from a rule stated at each function, never from how well they came out.
 """
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.patches import Patch
 
 from isopose import skeleton
 from isopose.camera import project
@@ -19,6 +21,9 @@ from isopose.occlusion import cylinder_man
 from isopose.rendering import view_frames
 from isopose.reporting import style
 from isopose.reporting.tables import spoken
+
+if TYPE_CHECKING:
+    from isopose.occlusion.masking import Corruption
 
 YAW = np.radians(40)
 """Turn about the vertical axis at which 3D poses are drawn, so that depth shows."""
@@ -188,3 +193,129 @@ def samples_figure(
                 blank(axes)
         for store in opened.values():
             store.close()
+
+
+KINDS = {
+    "point": "point, $p_1$ = {point:g}",
+    "frame": "frame, $p_2$ = {frame:g}",
+    "continuous_point": "continuous point, $p_3$ = {continuous_point:g}, $l$ = {max_length}",
+    "continuous_frame": "continuous frame, $p$ = {continuous_frame:g}, $l$ = {max_length}",
+    "shift": "shift, $p$ = {shift:g}, up to {shift_pixels} heatmap px",
+    "swap": "left-right swap, $p$ = {swap:g} a pair",
+}
+"""Augmentations of paper 3.3, by the parameter of their rate: their titles."""
+
+STATES = {
+    "as detected": "#E4E4E4",
+    "hidden": style.INK,
+    "shifted": style.ORANGE,
+    "swapped with the other side": style.SKY,
+}
+"""What becomes of a joint, and its colour."""
+
+AS_DETECTED, HIDDEN, SHIFTED, SWAPPED = range(len(STATES))
+
+PAIRED = [joint for pair in skeleton.SYMMETRIC_PAIRS for joint in pair]
+ROWS = [joint for joint in reversed(range(skeleton.NUM_JOINTS)) if joint not in PAIRED] + PAIRED
+"""Joints from the head down the trunk, then pair by pair, so that the two joints of a swap lie side by side."""
+
+
+def draw_kinds(frames: int, masking: Mapping[str, Any], seed: int) -> "dict[str, Corruption]":
+    """Corruption of one clip by each of KINDS alone, and by "all" as training draws it for an augmented clip.
+
+    masking: see :func:`isopose.occlusion.masking.draw_corruption`. How many random numbers that takes does not depend
+    on the rates, so with the same seed each kind is its very part of "all".
+    """
+    import torch  # here, because the other pictures need none
+
+    from isopose.occlusion.masking import draw_corruption
+
+    zeros = {kind: {other: 0.0 for other in KINDS if other != kind} for kind in KINDS} | {"all": {}}
+    shape = (1, frames, skeleton.NUM_JOINTS)
+    return {
+        kind: draw_corruption(shape, {**masking, **others, "share": 1.0}, torch.Generator().manual_seed(seed))
+        for kind, others in zeros.items()
+    }
+
+
+def joint_states(corruption: "Corruption") -> np.ndarray:
+    """What becomes of each joint of the first clip (T, 17), an index of STATES; what is hidden shows nothing else."""
+    shift, order, keep = (getattr(corruption, part)[0].numpy() for part in ("shift", "order", "keep"))
+    swapped = order != np.arange(order.shape[1])
+    shifted = np.take_along_axis((shift != 0).any(axis=-1), order, axis=1)
+    return np.select([~keep, swapped, shifted], [HIDDEN, SWAPPED, SHIFTED], AS_DETECTED)
+
+
+def corrupted_keypoints(keypoints: np.ndarray, corruption: "Corruption", map_size: int) -> np.ndarray:
+    """Keypoints (T, 17, 2) of a clip, in crop coordinates, as the lifter sees them after the corruption."""
+    import torch
+
+    from isopose.models.embedding import Observations
+    from isopose.occlusion.masking import corrupt
+
+    points = torch.from_numpy(keypoints)[None]
+    observations = Observations(points, torch.ones(points.shape[:-1]), torch.zeros(*points.shape[:2], 3))
+    return corrupt(observations, corruption, map_size).coordinates[0].numpy()
+
+
+def masking_figure(
+    detections: Path, masking: Mapping[str, Any], frames: int, seed: int, output: Path, note: str
+) -> None:
+    """Each augmentation of paper 3.3 and all together, joint by frame, on a clip as long as in training.
+
+    Of shift and swap, the skeleton of the most changed frame. The clip is the start of the store's first view.
+    """
+    from isopose.models.lifter import map_to_crop
+
+    with DetectionStore(detections) as store:
+        found = store.read(store.keys()[0])
+    index = np.minimum(np.arange(frames), len(found.keypoints) - 1)
+    detected = map_to_crop(found.keypoints[index], found.map_size)
+    corruptions = draw_kinds(frames, masking, seed)
+    states = {kind: joint_states(corruption) for kind, corruption in corruptions.items()}
+    titles = {kind: title.format(**masking) for kind, title in KINDS.items()}
+    titles["all"] = f"all together, in {masking['share']:g} of the clips"
+    with style.figure(output, note) as figure:
+        figure.set_size_inches(style.WIDTH, 7.4)
+        panels = figure.subplots(3, 3)
+        shown = dict(zip(titles, panels.flat, strict=False))
+        for kind, axes in shown.items():
+            show_states(axes, states[kind], titles[kind])
+        for axes in panels[:, 0]:
+            axes.set_yticks(range(len(ROWS)), [spoken(skeleton.JOINTS[joint]) for joint in ROWS])
+        for kind, axes in zip(("shift", "swap"), panels[2, 1:], strict=True):
+            seen = corrupted_keypoints(detected, corruptions[kind], found.map_size)
+            frame = most_changed(states[kind], np.linalg.norm(seen - detected, axis=-1))
+            shown[kind].plot(frame, -1, "v", color=style.INK, markersize=5, clip_on=False, scaley=False)
+            shown[kind].set_xlabel("frame", fontsize=8)
+            draw_corrupted(axes, detected[frame], seen[frame], states[kind][frame])
+            axes.set_title(f"{kind}, frame {frame} (grey: as detected)", fontsize=8)
+        shown["all"].set_xlabel("frame", fontsize=8)
+        handles = [Patch(facecolor=colour, label=state) for state, colour in STATES.items()]
+        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+
+
+def most_changed(states: np.ndarray, distance: np.ndarray) -> int:
+    """The frame of which most joints are changed; of several, the one whose joints (T, 17) moved farthest in sum."""
+    return int(np.lexsort((-distance.sum(axis=1), -(states != AS_DETECTED).sum(axis=1)))[0])
+
+
+def show_states(axes: Axes, states: np.ndarray, title: str) -> None:
+    """Show joint states (T, 17) as an image, joints downwards as in ROWS."""
+    colours = ListedColormap(list(STATES.values()))
+    axes.imshow(states[:, ROWS].T, cmap=colours, vmin=0, vmax=len(STATES) - 1, aspect="auto", interpolation="none")
+    axes.set_yticks([])
+    axes.set_title(title, fontsize=8, pad=9)
+    axes.tick_params(labelsize=7, length=0)
+    axes.grid(visible=False)
+
+
+def draw_corrupted(axes: Axes, detected: np.ndarray, seen: np.ndarray, states: np.ndarray) -> None:
+    """Draw joints (17, 2), crop coordinates, as the lifter sees them over the detected ones, coloured by state."""
+    draw_skeleton(axes, detected, ["#CCCCCC"] * len(skeleton.BONES), linewidth=4)
+    draw_skeleton(axes, seen, [style.INK] * len(skeleton.BONES), linewidth=1.2)
+    for state, colour in enumerate(STATES.values()):
+        changed = {"markersize": 7, "zorder": 4} if state else {"markersize": 3, "zorder": 3}
+        axes.plot(*seen[states == state].T, "o", color=colour, markeredgecolor=style.INK, **changed)
+    axes.set(xlim=(-1, 1), ylim=(1, -1))
+    blank(axes)

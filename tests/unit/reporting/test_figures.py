@@ -4,10 +4,12 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from typer.testing import CliRunner
 
-from isopose import tracking
+from isopose import skeleton, tracking
 from isopose.errors import UserError
+from isopose.occlusion.masking import Corruption
 from isopose.reporting import figures, pictures, style, tables
 
 ABOUT = {"track": "demo", "dataset": "synthetic", "synthetic": True}
@@ -74,6 +76,89 @@ def test_training(tmp_path):
         options += ["--record", f"{name}={record}"]
     panels = [{"metric": "loss", "label": "training loss"}, {"metric": "mpjpe", "label": "validation MPJPE, mm"}]
     draw("training", tmp_path, ABOUT | {"rows": ROWS, "panels": panels}, *options)
+
+
+MASKING = {
+    "share": 0.5,
+    "point": 0.2,
+    "frame": 0.2,
+    "continuous_point": 0.2,
+    "continuous_frame": 1.0,
+    "max_length": 12,
+    "shift": 0.1,
+    "shift_pixels": 2,
+    "swap": 0.1,
+}
+
+
+def test_masking(people):
+    params = ABOUT | {"masking": MASKING, "frames": 12, "seed": 1}
+    svg = draw("masking", people, params, "--detections", people / "detections.h5")
+    assert svg.count("data:image/png;base64,") == 7  # six kinds and all together
+    with pytest.raises(UserError, match="'masking' is None; expected dict"):
+        draw("masking", people, params | {"masking": None}, "--detections", people / "detections.h5")
+
+
+def runs(hidden):
+    """Number of runs of True in each column of (T, N)."""
+    return (np.diff(hidden.astype(int), axis=0, prepend=0) == 1).sum(axis=0)
+
+
+def test_each_kind_alone_does_what_the_paper_says_of_it():
+    states = {k: pictures.joint_states(c) for k, c in pictures.draw_kinds(64, MASKING, seed=1).items()}
+    for kind in ("point", "frame", "continuous_point", "continuous_frame"):
+        assert set(np.unique(states[kind])) == {pictures.AS_DETECTED, pictures.HIDDEN}
+    whole = {kind: (s == s[:, :1]).all() for kind, s in states.items()}
+    assert whole == {kind: kind in ("frame", "continuous_frame") for kind in states}
+    for kind, expected in (("continuous_point", {0, 1}), ("continuous_frame", {1})):
+        assert set(runs(states[kind] == pictures.HIDDEN)) == expected
+        assert (states[kind] == pictures.HIDDEN).sum(axis=0).max() <= MASKING["max_length"]
+    assert set(np.unique(states["shift"])) == {pictures.AS_DETECTED, pictures.SHIFTED}
+    assert set(np.unique(states["swap"])) == {pictures.AS_DETECTED, pictures.SWAPPED}
+    np.testing.assert_array_equal(states["swap"], states["swap"][:, list(skeleton.MIRROR)])
+
+
+def test_all_together_is_what_the_kinds_do_alone():
+    corruptions = pictures.draw_kinds(64, MASKING, seed=3)
+    together = corruptions.pop("all")
+    assert not together.keep.all() and together.shift.any() and (together.order != torch.arange(17)).any()
+    assert torch.equal(together.keep, torch.stack([c.keep for c in corruptions.values()]).all(0))
+    assert torch.equal(together.shift, corruptions["shift"].shift)
+    assert torch.equal(together.order, corruptions["swap"].order)
+
+
+def test_states_and_keypoints_of_a_corruption_by_hand():
+    shift, order = torch.zeros(1, 3, 17, 2, dtype=torch.long), torch.arange(17).repeat(1, 3, 1)
+    keep = torch.ones(1, 3, 17, dtype=torch.bool)
+    shift[0, 0, 2] = torch.tensor([3, -1])  # frame 0: the right knee is shifted
+    shift[0, 1, 7, 0] = 1  # frame 1: the spine is shifted, but hidden; the knees are swapped
+    keep[0, 1, 7] = False
+    order[0, 1, [2, 5]] = torch.tensor([5, 2])
+    corruption = Corruption(shift, order, keep)
+    expected = np.zeros((3, 17))
+    expected[0, 2] = pictures.SHIFTED
+    expected[1, [2, 5]] = pictures.SWAPPED
+    expected[1, 7] = pictures.HIDDEN
+    np.testing.assert_array_equal(pictures.joint_states(corruption), expected)
+
+    detected = np.random.default_rng(0).uniform(-1, 1, (3, 17, 2)).astype(np.float32)
+    seen = detected.copy()
+    seen[0, 2] += [3 / 4, -1 / 4]  # the crop's side, 2, is 8 px of the map
+    seen[1, [2, 5]] = detected[1, [5, 2]]
+    seen[1, 7] = 0
+    np.testing.assert_allclose(pictures.corrupted_keypoints(detected, corruption, 8), seen, atol=1e-6)
+
+
+def test_the_frame_shown_has_most_joints_changed_then_the_longest_way():
+    states = np.array([[0, 0], [3, 3], [2, 0], [3, 3]])
+    distance = np.array([[0, 0], [0, 0.1], [9, 0], [0.1, 0.1]])
+    assert pictures.most_changed(states, distance) == 3
+
+
+def test_rows_show_every_joint_once_and_pairs_side_by_side():
+    assert sorted(pictures.ROWS) == list(range(17))
+    place = {joint: row for row, joint in enumerate(pictures.ROWS)}
+    assert all(abs(place[right] - place[left]) == 1 for right, left in skeleton.SYMMETRIC_PAIRS)
 
 
 def test_cylinder_man(people):
