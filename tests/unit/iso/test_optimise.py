@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+from isopose.errors import UserError
 from isopose.iso import weights
 from isopose.iso.optimise import Segments, optimise, smoothness_term
 from isopose.iso.projection import weak_perspective
 from isopose.models.discriminator import Discriminator
+from isopose.training.losses import OBJECTIVES
 
 CONSTANT = weights.weighting("constant")
 ALL_WEIGHTINGS = [
@@ -120,9 +122,11 @@ def test_trace_adds_up_and_starts_at_the_initial_pose():
     assert trace["reprojection"][0] == pytest.approx(distance.square().sum(-1).mean().item(), rel=1e-9)
 
 
-def test_the_adversarial_term_raises_the_logits():
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_adversarial_term_raises_the_logits(objective):
     _, pose, keypoints, confidence = motion(64)
     settings = dict(weighting=weights.weighting("none"), smoothness=0.0, iterations=30, segment_frames=32)
+    settings["objective"] = objective
     for every in (1, 7):
         result = optimise(pose, keypoints, confidence, discriminator=judge, adversarial_every=every, **settings)
         before, after = (judge(torch.as_tensor(p)[None]).mean() for p in (pose, result.pose))
@@ -158,6 +162,14 @@ def test_one_logit_a_segment_counts_for_its_own_frames():
     segments = Segments.cut([6], 4, torch.device("cpu"))
     loss = segments.generator_loss(lambda poses: torch.zeros(len(poses)), torch.zeros(6, 17, 3), "non_saturating")
     assert loss.item() == pytest.approx(6 * np.log(2))
+    loss = segments.generator_loss(lambda poses: torch.tensor([3.0, 5.0]), torch.zeros(6, 17, 3), "wgan_gp")
+    assert loss.item() == pytest.approx(-(4 * 3 + 2 * 5))
+
+
+def test_an_unknown_objective_is_refused():
+    _, pose, keypoints, confidence = motion(3)
+    with pytest.raises(UserError, match="objective 'hinge' is unknown"):
+        optimise(pose, keypoints, confidence, weighting=CONSTANT, discriminator=judge, objective="hinge")
 
 
 def test_weak_perspective_ignores_joints_without_confidence():
