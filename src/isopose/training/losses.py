@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from isopose.arrays import check_array
 from isopose.camera import fit_weak_perspective
 from isopose.errors import UserError
 
@@ -27,6 +28,7 @@ _LARGEST_SPREAD = 1.0
 
 def pose_loss(predicted: Tensor, target: Tensor, unit: float) -> Tensor:
     """L_3d (Eq. 1): mean squared distance of joints, both (..., 17, 3), m."""
+    check_array("target", target, tuple(predicted.shape))
     return (predicted - target).square().sum(-1).mean() / unit**2
 
 
@@ -47,11 +49,13 @@ def projection_loss(predicted: Tensor, target: Tensor, visible: Tensor, unit: fl
     predicted (..., 17, 3), m; target (..., 17, 2), any unit; visible (..., 17) in 0..1. Orth() is a weak-perspective
     camera whose scale and shift are fitted in closed form to each frame's visible joints and not differentiated
     through. The residual is divided by the scale, so it has the pose's unit whatever the target's is. Frames with
-    fewer than two visible joints tell nothing.
+    fewer than two visible joints tell nothing; what the target of a hidden joint is does not matter, NaN included.
     """
+    check_array("target", target, (..., predicted.shape[-2], 2))
     visible = visible.to(predicted.dtype) * (visible.sum(-1, keepdim=True) > 1)
     weights = visible[..., None] / visible.sum(-1).clamp(min=1)[..., None, None]
     with torch.no_grad():
+        target = torch.where(visible[..., None] > 0, target, 0)
         centred = target - (weights * target).sum(-2, keepdim=True)
         spread = (weights * centred.square()).sum((-2, -1), keepdim=True).sqrt()
         target = centred / spread.clamp(min=1e-9)
