@@ -109,8 +109,10 @@ def fit_weak_perspective(xy: ArrayT, target: ArrayT, weights: ArrayT | None = No
 
     xy, target (..., J, 2), numpy or torch; weights (..., J), of which only the ratios matter, or None. Returns
     scale (..., 1, 1) and shift (..., 1, 2). This is the scale and shift that the paper's Orth() in Eq. 3 and 8
-    leaves out. A frame without weight gets scale 1 and shift 0; the scale is never negative.
+    leaves out. A frame without weight gets scale 1 and shift 0; the scale is never negative. A NaN makes both NaN in
+    its frame. ValueError where the numbers of joints differ.
     """
+    check_array("target", target, (..., xy.shape[-2], 2))
     weights = xy[..., :1] * 0 + 1 if weights is None else weights[..., None]
     total = weights.sum(-2)[..., None, :]
     weights = weights / (total + (total <= 0))

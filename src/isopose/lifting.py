@@ -7,6 +7,7 @@ import typer
 
 from isopose import stage
 from isopose.datasets.store import DetectionStore, PoseStore, SequenceStore
+from isopose.errors import UserError
 from isopose.models.lifter import Lifter, lift
 
 PARAMETERS = {"flip": bool, "threads": int, "device": str}
@@ -49,8 +50,11 @@ def run(
             found = detected.read(key)
             if mean_pose:
                 poses.write(key, np.broadcast_to(model.mean_pose.cpu().numpy(), found.keypoints.shape[:2] + (3,)))
-            else:
+                continue
+            try:
                 poses.write(key, lift(model, found, camera, flip))
+            except ValueError as error:
+                raise UserError(f"{detections}: '{key}': {error}; make it again, or the lifter {lifter}") from error
 
 
 if __name__ == "__main__":

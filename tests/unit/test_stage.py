@@ -38,11 +38,12 @@ def test_named_options():
 
 
 def test_a_user_error_is_one_line_and_exit_status_1(tmp_path):
-    command = [sys.executable, "-m", "isopose.iso.select", "--metrics", f"x={tmp_path}/none.json", "--output", "o.json"]
+    command = [sys.executable, "-m", "isopose.iso.select", "--trace", f"x={tmp_path}/none.csv", "--output", "o.json"]
+    command += ["--params", '{"weightings": {}}']
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert "none.json" in done.stderr
+    assert "none.csv" in done.stderr
 
 
 def test_the_number_of_threads_is_the_parameters_whatever_snakemake_grants():

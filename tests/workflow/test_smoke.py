@@ -48,10 +48,14 @@ def test_mlflow_nests_every_weighting_under_its_lifter(smoke):
         metrics = pd.read_sql("select run_uuid, count(*) n from metrics where key = 'mpjpe' group by 1", database)
     runs = tags.set_index("isopose.key")
     parent = tags.index[tags["isopose.key"] == "smoke/synthetic/lifter/full/seed1"].item()
-    weightings = runs[runs.index.str.contains("/iso/test/")]
-    assert len(weightings) == 3
-    assert weightings["mlflow.parentRunId"].eq(parent).all()
-    assert set(metrics["n"]) == {6}  # iso.iterations + 1 points: MLflow's chart is Figure 8
+    refined = runs[runs.index.str.contains("/iso/test/")]
+    assert len(refined) == 4  # three weightings, and the selected one once more
+    assert refined["mlflow.parentRunId"].eq(parent).all()
+    points = metrics.set_index("run_uuid")["n"]
+    names = tags["isopose.key"].loc[points.index].str.rpartition("/")[2]
+    assert points[names != "selected"].eq(6).all()  # iso.iterations + 1 points: MLflow's chart is Figure 8
+    selection = json.loads((smoke.folder / "results/smoke/synthetic/iso/selection.json").read_text())
+    assert points[names == "selected"].tolist() == [selection["iterations"] + 1]
 
 
 def test_again_there_is_nothing_to_be_done(smoke):
@@ -60,7 +64,7 @@ def test_again_there_is_nothing_to_be_done(smoke):
 
 def test_an_iso_parameter_reruns_iso_and_what_follows(smoke):
     planned = smoke.planned("--config", "iso={smoothness: 0.1}")
-    assert planned["refine"] == 6
+    assert planned["refine"] == 7  # three weightings on two roles, and the selected one
     assert set(planned) <= ISO | {"index", "parameters", "run_records", "all"}
 
 
@@ -79,7 +83,7 @@ def test_an_edited_module_reruns_the_stages_that_use_it(smoke):
         planned = smoke.planned()
     finally:
         module.write_text(text)
-    assert planned["refine"] == 6
+    assert planned["refine"] == 7  # three weightings on two roles, and the selected one
     assert "train_lifter" not in planned
 
 

@@ -16,10 +16,12 @@ import h5py
 import hdf5plugin
 import numpy as np
 
+from isopose.arrays import check_array
 from isopose.camera import Camera, world_to_camera
 from isopose.crops import crop_to_image
 from isopose.errors import UserError
 from isopose.files import atomic_path
+from isopose.skeleton import NUM_JOINTS
 from isopose.sparse_maps import SparseMaps
 
 VERSION = 1
@@ -96,6 +98,13 @@ class Detections:
     def image_keypoints(self) -> np.ndarray:
         """Keypoints (F, 17, 2) in image px."""
         return crop_to_image(self.keypoints, self.boxes, self.map_size)
+
+    def check(self) -> None:
+        """Refuse (ValueError) another number of joints or of frames, NaN and infinity."""
+        frames = len(self.boxes)
+        check_array("detections.keypoints", self.keypoints, (frames, NUM_JOINTS, 2), finite=True)
+        check_array("detections.confidence", self.confidence, (frames, NUM_JOINTS), finite=True)
+        check_array("detections.boxes", self.boxes, (frames, 3), finite=True)
 
 
 class _Store:
@@ -275,10 +284,10 @@ class DetectionStore(_ViewStore):
             _put(maps, name, getattr(detections.maps, name))
 
     def read(self, key: ViewKey) -> Detections:
-        """Read the detections of a view."""
+        """Read the detections of a view; UserError where they have other joints or hold NaN."""
         group = self._group(key)
         maps = group["maps"]
-        return Detections(
+        detections = Detections(
             *(group[name][()] for name in ("keypoints", "confidence", "boxes")),
             SparseMaps(
                 *(maps[name][()] for name in ("pointer", "pixel", "value")),
@@ -286,6 +295,11 @@ class DetectionStore(_ViewStore):
                 size=int(maps.attrs["size"]),
             ),
         )
+        try:
+            detections.check()
+        except ValueError as error:
+            raise UserError(f"{self.path}: '{key}': {error}; make it again") from error
+        return detections
 
 
 class PoseStore(_ViewStore):

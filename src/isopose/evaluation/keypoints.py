@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from isopose.camera import Camera
-from isopose.skeleton import MIRROR, index
+from isopose.arrays import check_array
+from isopose.camera import Camera, check_before_camera
+from isopose.skeleton import MIRROR, NUM_JOINTS, index
 
 _NECK, _HEAD = index("neck"), index("head")
 _HEAD_SIZES_PER_BONE = 1.5
@@ -17,8 +18,11 @@ def head_size(joints: np.ndarray, camera: Camera) -> np.ndarray:
 
     One and a half times the bone from the nose's height to the top of the head, about 0.2 m: what MPII's PCKh
     measures by (0.6 times the diagonal of the head's box). It is taken in space and divided by the
-    head's depth, so a bowed head is not a small one.
+    head's depth, so a bowed head is not a small one. ValueError for another number of joints and for a head that is
+    not before the camera.
     """
+    check_array("joints", joints, (..., NUM_JOINTS, 3))
+    check_before_camera("joints", joints[..., [_HEAD], :])
     length = _HEAD_SIZES_PER_BONE * np.linalg.norm(joints[..., _HEAD, :] - joints[..., _NECK, :], axis=-1)
     return length * np.sqrt(np.linalg.det(camera.K[:2, :2])) / joints[..., _HEAD, 2]
 
@@ -26,8 +30,11 @@ def head_size(joints: np.ndarray, camera: Camera) -> np.ndarray:
 def correct(detected: np.ndarray, truth: np.ndarray, head_size: np.ndarray, threshold: float = 0.5) -> np.ndarray:
     """Which detections lie within ``threshold`` head sizes of the truth.
 
-    ``detected`` and ``truth`` are ``(..., J, 2)`` px, ``head_size`` ``(...)`` px; returns ``(..., J)`` bool.
+    ``detected`` and ``truth`` are ``(..., J, 2)`` px, ``head_size`` ``(...)`` px; returns ``(..., J)`` bool. A joint
+    that is NaN is not correct.
     """
+    check_array("detected", detected, (..., "J", 2))
+    check_array("truth", truth, (..., detected.shape[-2], 2))
     distance = np.linalg.norm(detected - truth, axis=-1)
     return distance <= threshold * np.asarray(head_size)[..., None]
 
@@ -45,8 +52,11 @@ def pckh(
 
 
 def auroc(confidence: np.ndarray, visible: np.ndarray) -> float:
-    """Probability that a visible joint is more confident than an invisible one; NaN where one kind is
-    missing."""
+    """Probability that a visible joint is more confident than an invisible one; NaN where one kind is missing.
+
+    ``confidence`` and ``visible`` are of one shape. ValueError for a confidence that is NaN.
+    """
+    check_array("confidence", confidence, visible.shape, finite=True)
     labels = np.ravel(visible)
     if labels.all() or not labels.any():
         return float("nan")
@@ -65,6 +75,7 @@ def left_right_confusion(
     Confused means within ``threshold`` head sizes of the mirror joint and not of the joint itself: from the side
     the two coincide, and nothing is confused. Arguments as in :func:`pckh`, ``J`` being the skeleton's 17 joints.
     """
+    check_array("detected", detected, (..., NUM_JOINTS, 2))
     mirror = np.asarray(MIRROR)
     paired = visible & (mirror != np.arange(len(mirror)))
     own = correct(detected, truth, head_size, threshold)

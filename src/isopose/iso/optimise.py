@@ -94,7 +94,7 @@ def optimise(
         adversarial: lambda_1.
         adversarial_every: evaluate the discriminator's gradient in every n-th iteration and keep it in between.
         discriminator: no adversarial term without it.
-        objective: of the GAN that trained the discriminator, see `isopose.training.losses.generator_loss`.
+        objective: of the GAN that trained the discriminator, see `isopose.training.losses.OBJECTIVES`.
         segment_frames: length T of the clips the discriminator sees.
         detach_weights: treat the weights as constants of each iteration instead of differentiating through them.
         projection: how poses are projected, see `isopose.iso.projection`.

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from isopose.arrays import check_array
 from isopose.errors import UserError
-from isopose.models.kcs import spatial_kcs, temporal_difference
+from isopose.models.kcs import spatial_kcs, temporal_difference, upper_triangle
 from isopose.models.tcn import pad_clip
 from isopose.models.weights import load_model, save_weights
 from isopose.skeleton import BONES, NUM_JOINTS
@@ -21,14 +21,17 @@ class Discriminator(nn.Module):
     """Psi, Phi and the coordinates of each frame, 256 + 256 + 51 numbers, into a small TCN.
 
     Poses (B, T, 17, 3), m, root-relative, to logits (B, T). ``kind`` spatial leaves Phi and the temporal
-    convolutions out: it judges single frames. Each group of inputs is divided by its root mean square over real
-    poses (:meth:`fit_scales`), because Phi is a hundred times smaller than Psi.
+    convolutions out: it judges single frames. ``upper_triangle`` gives each inner product of Psi and Phi once, 136
+    + 136 numbers, where the whole symmetric matrices give those off the diagonal twice. Each group of inputs is
+    divided by its root mean square over real poses (:meth:`fit_scales`), because Phi is a hundred times smaller than
+    Psi.
     """
 
     def __init__(
         self,
         kind: str = "spatial_temporal",
         coordinates: bool = True,
+        upper_triangle: bool = False,
         interval: int = 1,
         width: int = 64,
         layers: int = 2,
@@ -39,11 +42,13 @@ class Discriminator(nn.Module):
         self.config: dict[str, Any] = {
             "kind": kind,
             "coordinates": coordinates,
+            "upper_triangle": upper_triangle,
             "interval": interval,
             "width": width,
             "layers": layers,
         }
-        sizes = [len(BONES) ** 2] * (1 if kind == "spatial" else 2) + [3 * NUM_JOINTS] * coordinates
+        products = len(BONES) * (len(BONES) + 1) // 2 if upper_triangle else len(BONES) ** 2
+        sizes = [products] * (1 if kind == "spatial" else 2) + [3 * NUM_JOINTS] * coordinates
         kernel = 1 if kind == "spatial" else 3
         self.reach = layers * (kernel // 2)
         self.register_buffer("scales", torch.ones(len(sizes)))
@@ -53,12 +58,13 @@ class Discriminator(nn.Module):
 
     def _groups(self, poses: Tensor) -> list[Tensor]:
         psi = spatial_kcs(poses)
-        groups = [psi]
+        matrices = [psi]
         if self.config["kind"] == "spatial_temporal":
-            groups.append(temporal_difference(psi, self.config["interval"]))
+            matrices.append(temporal_difference(psi, self.config["interval"]))
+        groups = [upper_triangle(m) if self.config["upper_triangle"] else m.flatten(-2) for m in matrices]
         if self.config["coordinates"]:
-            groups.append(poses)
-        return [group.flatten(-2) for group in groups]
+            groups.append(poses.flatten(-2))
+        return groups
 
     @torch.no_grad()
     def fit_scales(self, real: Tensor) -> None:

@@ -8,6 +8,7 @@ from isopose.skeleton import BONES, NUM_JOINTS
 
 _PARENT = [parent for parent, _ in BONES]
 _CHILD = [child for _, child in BONES]
+_UPPER = [row * len(BONES) + column for row in range(len(BONES)) for column in range(row, len(BONES))]
 
 
 def spatial_kcs(pose: Tensor) -> Tensor:
@@ -36,3 +37,8 @@ def temporal_difference(psi: Tensor, interval: int) -> Tensor:
     change = psi[..., interval:, :, :] - psi[..., :-interval, :, :]
     end = psi.new_zeros(*psi.shape[:-3], min(interval, psi.shape[-3]), *psi.shape[-2:])
     return torch.cat([change, end], dim=-3)
+
+
+def upper_triangle(matrix: Tensor) -> Tensor:
+    """The 136 numbers on and above the diagonal of symmetric matrices (..., 16, 16), row by row: (..., 136)."""
+    return matrix.flatten(-2)[..., _UPPER]

@@ -58,7 +58,9 @@ class Lifter(nn.Module):
         return self.embedding.uses_maps
 
     def forward(self, observations: Observations) -> Tensor:
-        """Poses of every frame of every clip."""
+        """Poses of every frame of every clip; ValueError for another number of joints."""
+        check_array("observations.coordinates", observations.coordinates, ("B", "T", NUM_JOINTS, 2))
+        check_array("observations.confidence", observations.confidence, ("B", "T", NUM_JOINTS))
         return self.poses(self.embedding(observations), observations.box)
 
     def poses(self, embedded: Tensor, box: Tensor) -> Tensor:
@@ -152,14 +154,11 @@ def lift(model: Lifter, detections: Detections, camera: Camera, flip: bool = Fal
 
 
 def _check_detections(model: Lifter, detections: Detections) -> None:
-    frames = len(detections.boxes)
-    check_array("detections.keypoints", detections.keypoints, (frames, NUM_JOINTS, 2), finite=True)
-    check_array("detections.confidence", detections.confidence, (frames, NUM_JOINTS), finite=True)
-    check_array("detections.boxes", detections.boxes, (frames, 3), finite=True)
+    detections.check()
     if not model.uses_maps:
         return
     maps = detections.maps
     found, size = (maps.frames, maps.joints, maps.size, maps.size), model.config["map_size"]
-    expected = (frames, NUM_JOINTS, size, size)
+    expected = (len(detections.boxes), NUM_JOINTS, size, size)
     if found != expected:
         raise ValueError(f"detections.maps: shape {found}; expected {expected}, those that the lifter was trained for")

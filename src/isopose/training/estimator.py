@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from isopose import heatmaps, stage, tracking
+from isopose.arrays import check_array
 from isopose.errors import UserError
 from isopose.evaluation import keypoints
 from isopose.models.hrnet import DOWNSAMPLING, HRNet, detect, initialise, normalise, save_estimator
@@ -61,15 +62,17 @@ class Images:
         """Read an image file whole."""
         try:
             with h5py.File(path, "r") as file:
-                return cls(
+                images = cls(
                     *(file[name][()] for name in ("images", "joints2d", "visible", "head_size")),
                     map_size=int(file.attrs["map_size"]),
                 )
-        except (OSError, KeyError) as error:
+            check_array("joints2d", images.joints2d, (len(images.images), NUM_JOINTS, 2), finite=True)
+        except (OSError, KeyError, ValueError) as error:
             raise UserError(
                 f"{path}: not a file of rendered images ({error}); expected images, joints2d, visible, "
                 "head_size, map_size; delete it and run again"
             ) from error
+        return images
 
     @property
     def size(self) -> int:

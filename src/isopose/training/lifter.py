@@ -54,9 +54,9 @@ PARAMETERS = {
 
 embedding: kind, width, channels (of the conv kind). masking: see isopose.occlusion.masking.draw_corruption. weights:
 multi_view, projection, adversarial (w_1, w_2, w_3 of Eq. 6). projection: Orth() of Eq. 3, one of
-isopose.training.losses.MISFITS. discriminator: objective and rate (its learning rate as a multiple of the lifter's)
-besides the arguments of isopose.models.discriminator.Discriminator. learning_rates: each is tried for pilot_steps, the
-best on validation is trained for steps. checkpoint: best (on validation) or last.
+isopose.training.losses.MISFITS. discriminator: objective, rate (its learning rate as a multiple of the lifter's) and
+betas (of its Adam) besides the arguments of isopose.models.discriminator.Discriminator. learning_rates: each is tried
+for pilot_steps, the best on validation is trained for steps. checkpoint: best (on validation) or last.
 """
 
 _MODEL_KEYS = ("architecture", "embedding", "box", "strides", "frames", "width", "max_layers", "dropout")
@@ -118,7 +118,7 @@ class Trainer:
         stage.seed_everything(params["seed"])
         self.data, self.params, self.steps = data, params, steps
         # One stream a purpose: variants that differ in masking or in the GAN still see the same clips.
-        self.clips3d, self.clips2d, self.masks, self.rotations = (
+        self.clips3d, self.clips2d, self.masks, self.gan = (
             torch.Generator().manual_seed(4 * params["seed"] + stream) for stream in range(4)
         )
         self.lifter = Lifter({key: params[key] for key in _MODEL_KEYS} | {"map_size": data.map_size})
@@ -130,10 +130,10 @@ class Trainer:
         self.discriminator = None
         if params["discriminator"]:
             options = dict(params["discriminator"])
-            self.objective, rate = options.pop("objective"), options.pop("rate")
+            self.objective, rate, betas = (options.pop(name) for name in ("objective", "rate", "betas"))
             self.discriminator = Discriminator(**options).to(params["device"])
             self.discriminator_optimizer = torch.optim.Adam(
-                self.discriminator.parameters(), learning_rate * rate, betas=(0.5, 0.99), fused=True
+                self.discriminator.parameters(), learning_rate * rate, betas=betas, fused=True
             )
             schedulers.append(self.discriminator_optimizer)
         self.schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(o, steps) for o in schedulers]
@@ -142,7 +142,7 @@ class Trainer:
         if data.train2d:
             self.samplers.append(self._sampler(data.train2d, params["batch_clips_2d"], False, self.clips2d))
         if self.discriminator:
-            real = self._sampler(data.train3d, 64, False, self.rotations).draw().poses.to(params["device"])
+            real = self._sampler(data.train3d, 64, False, self.gan).draw().poses.to(params["device"])
             self.discriminator.fit_scales(losses.rotate(real, self._draw_rotations(len(real))))
 
     def _sampler(
@@ -155,7 +155,7 @@ class Trainer:
         return Sampler(frames, clips, params["frames"], generator, pairs, **augmentation)
 
     def _draw_rotations(self, count: int) -> Tensor:
-        return losses.random_rotations(count, self.rotations).to(self.params["device"])
+        return losses.random_rotations(count, self.gan).to(self.params["device"])
 
     def run(self, log: Logger) -> Trained:
         """Train all steps; returns the moving average of the weights, best on validation or last."""
@@ -225,8 +225,7 @@ class Trainer:
 
     def _discriminator_step(self, real: Tensor, fake: Tensor) -> Tensor:
         real = losses.rotate(real, self._draw_rotations(len(real)))
-        real_logits, fake_logits = self.discriminator(torch.cat([real, fake])).split([len(real), len(fake)])
-        loss = losses.discriminator_loss(real_logits, fake_logits, self.objective)
+        loss = losses.discriminator_loss(self.discriminator, real, fake, self.objective, self.gan)
         self.discriminator_optimizer.zero_grad()
         loss.backward()
         self.discriminator_optimizer.step()

@@ -6,12 +6,13 @@ metres squared and vanishes in millimetres squared.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from isopose.arrays import check_array
 from isopose.camera import fit_weak_perspective
 from isopose.errors import UserError
 from isopose.iso.projection import LEAST_TORSO, TORSO, fit_root, fit_torso
@@ -19,12 +20,16 @@ from isopose.iso.projection import LEAST_TORSO, TORSO, fit_root, fit_torso
 MAX_TILT = 0.2 * math.pi
 """Bound of the rotations about x and z in Eq. 5, rad."""
 
+PENALTY_WEIGHT = 10.0
+"""lambda of WGAN-GP's gradient penalty (Gulrajani et al., Improved Training of Wasserstein GANs, 2017, section 4)."""
+
 _LARGEST_SPREAD = 1.0
 """No person's joints are further than this from their mean, as root mean square, m."""
 
 
 def pose_loss(predicted: Tensor, target: Tensor, unit: float) -> Tensor:
     """L_3d (Eq. 1): mean squared distance of joints, both (..., 17, 3), m."""
+    check_array("target", target, tuple(predicted.shape))
     return (predicted - target).square().sum(-1).mean() / unit**2
 
 
@@ -48,12 +53,14 @@ def projection_loss(
     and side of the crop in normalised image coordinates (x / z, y / z). projection: one of :data:`MISFITS`; what it
     fits to a frame is fitted in closed form to the frame's visible joints and not differentiated through. Distances
     are in metres at the person, whatever the target's unit is. Frames with fewer than two visible joints (of the
-    torso, for "torso") tell nothing.
+    torso, for "torso") tell nothing; what the target of a hidden joint is does not matter, NaN included.
     """
+    check_array("target", target, (..., predicted.shape[-2], 2))
     if projection not in MISFITS:
         raise UserError(f"projection '{projection}' is unknown; expected one of {', '.join(MISFITS)}")
     telling = visible[..., TORSO] if projection == "torso" else visible
     visible = visible.to(predicted.dtype) * (telling.sum(-1, keepdim=True) > 1)
+    target = torch.where(visible[..., None] > 0, target, 0)
     misfit = MISFITS[projection](predicted, target, visible, box)
     return (visible * misfit.square().sum(-1)).sum() / visible.sum().clamp(min=1) / unit**2
 
@@ -145,18 +152,77 @@ def rotate(poses: Tensor, rotations: Tensor) -> Tensor:
     return torch.einsum("bij,btkj->btki", rotations, poses)
 
 
+Judge = Callable[[Tensor], Tensor]
+"""A discriminator: poses (B, T, 17, 3), m, root-relative, to logits (B, T), high for real motion."""
+
+OBJECTIVES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+    "non_saturating": (
+        lambda fake: F.softplus(-fake).mean(),
+        lambda real, fake: F.softplus(-real).mean() + F.softplus(fake).mean(),
+    ),
+    "least_squares": (
+        lambda fake: (fake - 1).square().mean(),
+        lambda real, fake: ((real - 1).square().mean() + fake.square().mean()) / 2,
+    ),
+    "wgan_gp": (
+        lambda fake: -fake.mean(),
+        lambda real, fake: fake.mean() - real.mean(),
+    ),
+}
+"""What is minimised by name: the generator's loss of fake logits, the discriminator's of real and fake ones.
+
+non_saturating: cross entropy, the standard GAN (Goodfellow et al. 2014). least_squares: Mao et al. 2017. wgan_gp:
+Gulrajani et al. 2017, whose discriminator has :func:`gradient_penalty` besides.
+"""
+
+
+def _objective(name: str) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]:
+    if name not in OBJECTIVES:
+        raise UserError(f"GAN objective '{name}' is unknown; expected one of {', '.join(OBJECTIVES)}")
+    return OBJECTIVES[name]
+
+
 def generator_loss(fake_logits: Tensor, objective: str) -> Tensor:
-    """L_gen: what the lifter, or inference stage optimisation, minimises of the discriminator's logits."""
-    if objective == "least_squares":
-        return (fake_logits - 1).square().mean()
-    return F.softplus(-fake_logits).mean()
+    """L_gen: what the lifter, or inference stage optimisation, minimises of the discriminator's logits.
+
+    Raises UserError for an objective that is not in OBJECTIVES.
+    """
+    of_fake, _ = _objective(objective)
+    return of_fake(fake_logits)
 
 
-def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, objective: str) -> Tensor:
-    """What the discriminator minimises: non_saturating (cross entropy, the standard GAN) or least_squares."""
-    if objective == "least_squares":
-        return ((real_logits - 1).square().mean() + fake_logits.square().mean()) / 2
-    return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+def discriminator_loss(
+    discriminator: Judge, real: Tensor, fake: Tensor, objective: str, generator: torch.Generator
+) -> Tensor:
+    """What the discriminator minimises of real and fake clips, (B, T, 17, 3) each, of which B may differ.
+
+    wgan_gp alone draws from the generator (of the CPU), and adds the gradient penalty at random interpolates. Raises
+    UserError for an objective that is not in OBJECTIVES.
+    """
+    _, of_both = _objective(objective)
+    loss = of_both(*discriminator(torch.cat([real, fake])).split([len(real), len(fake)]))
+    if objective == "wgan_gp":
+        loss = loss + PENALTY_WEIGHT * gradient_penalty(discriminator, interpolates(real, fake, generator))
+    return loss
+
+
+def interpolates(real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
+    """A clip at a uniform random place on the line from each real clip (B, T, 17, 3) to a random fake one (N, ...)."""
+    partner = torch.randint(len(fake), (len(real),), generator=generator).to(fake.device)
+    share = torch.rand(len(real), 1, 1, 1, generator=generator).to(real)
+    return torch.lerp(real, fake[partner], share)
+
+
+def gradient_penalty(discriminator: Judge, clips: Tensor) -> Tensor:
+    """Mean of (|gradient| - 1)^2 over clips (B, T, 17, 3): WGAN-GP's penalty, before its weight.
+
+    The discriminator judges frames, the penalty clips: the gradient is that of a clip's mean logit, its norm runs over
+    all T x 17 x 3 coordinates, 1/m. So the mean logit becomes 1-Lipschitz in the Euclidean distance of whole clips.
+    """
+    clips = clips.detach().requires_grad_(True)
+    values = discriminator(clips).mean(1)
+    (gradient,) = torch.autograd.grad(values.sum(), clips, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
 
 
 def total_loss(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from isopose.camera import check_before_camera
 from isopose.models.embedding import MapEntries
 
 
@@ -22,8 +23,10 @@ def about_vertical(cameras: Tensor, angles: Tensor) -> Tensor:
 def to_box(joints: Tensor, box: Tensor) -> Tensor:
     """Joints (B, T, K, 3), m, camera frame, as coordinates (B, T, K, 2) of the crop, which spans [-1, 1].
 
-    box (B, T, 3): centre and side in normalised image coordinates (x / z, y / z).
+    box (B, T, 3): centre and side in normalised image coordinates (x / z, y / z). ValueError for a joint that is not
+    before the camera.
     """
+    check_before_camera("joints", joints)
     return 2 * (joints[..., :2] / joints[..., 2:] - box[..., None, :2]) / box[..., None, 2:]
 
 

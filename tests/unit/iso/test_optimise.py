@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+from isopose.errors import UserError
 from isopose.iso import weights
 from isopose.iso.optimise import Segments, Variables, optimise, smoothness_term
 from isopose.iso.projection import perspective, torso, weak_perspective
 from isopose.models.discriminator import Discriminator
+from isopose.training.losses import OBJECTIVES
 
 CONSTANT = weights.weighting("constant")
 ALL_WEIGHTINGS = [
@@ -314,9 +316,11 @@ def test_trace_adds_up_and_starts_at_the_initial_pose():
     assert trace["reprojection"][0] == pytest.approx(distance.square().sum(-1).mean().item(), rel=1e-9)
 
 
-def test_the_adversarial_term_raises_the_logits():
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_adversarial_term_raises_the_logits(objective):
     _, pose, keypoints, confidence = motion(64)
     settings = dict(weighting=weights.weighting("none"), smoothness=0.0, iterations=30, segment_frames=32)
+    settings["objective"] = objective
     for every in (1, 7):
         result = optimise(pose, keypoints, confidence, discriminator=judge, adversarial_every=every, **settings)
         before, after = (judge(torch.as_tensor(p)[None]).mean() for p in (pose, result.pose))
@@ -352,10 +356,17 @@ def test_one_logit_a_segment_counts_for_its_own_frames():
     segments = Segments.cut([6], 4, torch.device("cpu"))
     logits = segments.logits(lambda poses: poses[:, 0, 0, 0], torch.arange(6.0)[:, None, None].expand(6, 17, 3))
     assert logits.tolist() == [0, 0, 0, 0, 2, 2]
+    assert segments.logits(lambda poses: torch.tensor([3.0, 5.0]), torch.zeros(6, 17, 3)).tolist() == [3] * 4 + [5] * 2
     _, pose, keypoints, confidence = motion(6)
     settings = dict(weighting=CONSTANT, iterations=0, segment_frames=4)
     result = optimise(pose, keypoints, confidence, discriminator=lambda poses: 0 * poses[:, 0, 0, 0], **settings)
     assert result.trace["adversarial"].tolist() == pytest.approx([np.log(2)])
+
+
+def test_an_unknown_objective_is_refused():
+    _, pose, keypoints, confidence = motion(3)
+    with pytest.raises(UserError, match="objective 'hinge' is unknown"):
+        optimise(pose, keypoints, confidence, weighting=CONSTANT, discriminator=judge, objective="hinge")
 
 
 def test_weak_perspective_ignores_joints_without_confidence():

@@ -173,6 +173,12 @@ def test_the_known_camera_leads_nearer_to_the_truth(files):
     assert known["mpjpe"].iloc[-1] < weak["mpjpe"].iloc[-1]
 
 
+def test_a_critic_of_upper_triangles_serves_as_any_discriminator(files):
+    Discriminator(width=8, layers=1, upper_triangle=True).save(files / "discriminator.safetensors")
+    term = run(files, objective="wgan_gp", weighting={"kind": "none"}, smoothness=0.0)["adversarial"]
+    assert term.iloc[-1] < term.iloc[0]
+
+
 def test_an_unknown_projection_is_refused_by_name(files):
     with pytest.raises(
         UserError, match="'projection' is 'fisheye'; expected one of weak_perspective, torso, perspective"

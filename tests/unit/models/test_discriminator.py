@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,9 @@ from isopose.models.discriminator import Discriminator
         ({"coordinates": False}, 512),
         ({"kind": "spatial"}, 256 + 51),
         ({"kind": "spatial", "coordinates": False}, 256),
+        ({"upper_triangle": True}, 136 + 136 + 51),
+        ({"upper_triangle": True, "coordinates": False}, 272),
+        ({"upper_triangle": True, "kind": "spatial"}, 136 + 51),
     ],
 )
 def test_one_logit_a_frame_from_the_groups_asked_for(options, inputs):
@@ -24,6 +28,20 @@ def test_one_logit_a_frame_from_the_groups_asked_for(options, inputs):
     assert (poses.grad != 0).any()
 
 
+def test_upper_triangles_tell_as_much_as_the_whole_matrices():
+    """Weights of the whole matrices, those of the two halves added up, give the same logits."""
+    torch.manual_seed(0)
+    whole, upper = Discriminator(width=8).double(), Discriminator(width=8, upper_triangle=True).double()
+    rows, columns = np.triu_indices(16)
+    weights = whole.enter.weight.detach()
+    psi, phi, rest = weights[:, :256].view(8, 16, 16), weights[:, 256:512].view(8, 16, 16), weights[:, 512:, 0]
+    both = [(m + m.mT - torch.diag_embed(m.diagonal(dim1=1, dim2=2)))[:, rows, columns] for m in (psi, phi)]
+    state = whole.state_dict() | {"enter.weight": torch.cat([*both, rest], 1)[..., None]}
+    upper.load_state_dict(state)
+    poses = torch.randn(2, 9, 17, 3, dtype=torch.float64)
+    torch.testing.assert_close(upper(poses), whole(poses))
+
+
 def test_a_spatial_discriminator_judges_frames_alone():
     torch.manual_seed(0)
     poses = torch.randn(1, 9, 17, 3, requires_grad=True)
@@ -33,16 +51,18 @@ def test_a_spatial_discriminator_judges_frames_alone():
         assert (seen[0], seen[-1]) == (4 - min(reach, 2), 4 + reach)
 
 
-def test_inputs_are_scaled_to_unit_mean_square_over_real_poses():
-    model = Discriminator(width=8)
+@pytest.mark.parametrize("upper_triangle", [False, True])
+def test_inputs_are_scaled_to_unit_mean_square_over_real_poses(upper_triangle):
+    model = Discriminator(width=8, upper_triangle=upper_triangle)
     real = 0.3 * torch.randn(4, 20, 17, 3)
     model.fit_scales(real)
     for group, scale in zip(model._groups(real), model.scales, strict=True):
         torch.testing.assert_close((group / scale).square().mean(), torch.tensor(1.0))
 
 
-def test_saved_and_loaded_it_says_the_same_and_other_files_are_refused(tmp_path):
-    model = Discriminator(width=8, layers=1, interval=2)
+@pytest.mark.parametrize("upper_triangle", [False, True])
+def test_saved_and_loaded_it_says_the_same_and_other_files_are_refused(tmp_path, upper_triangle):
+    model = Discriminator(width=8, layers=1, interval=2, upper_triangle=upper_triangle)
     model.fit_scales(torch.randn(2, 8, 17, 3))
     model.save(tmp_path / "discriminator.safetensors")
     poses = torch.randn(2, 8, 17, 3)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from isopose.models.kcs import spatial_kcs, temporal_kcs
+from isopose.models.kcs import spatial_kcs, temporal_kcs, upper_triangle
 from isopose.skeleton import BONES
 
 
@@ -76,3 +76,14 @@ def test_another_skeleton_is_told(joints):
         temporal_kcs(torch.zeros(17, 3))
     with pytest.raises(ValueError, match="interval: 0; expected at least 1 frame"):
         temporal_kcs(torch.zeros(4, 17, 3), interval=0)
+
+
+@pytest.mark.parametrize("products", [spatial_kcs, temporal_kcs])
+def test_upper_triangle_holds_all_that_the_matrix_does(products):
+    matrices = products(random_poses(2, 5))
+    numbers = upper_triangle(matrices)
+    assert numbers.shape == (2, 5, 136)
+    whole = np.zeros((2, 5, 16, 16))
+    whole[..., *np.triu_indices(16)] = numbers
+    whole = whole + np.triu(whole, 1).swapaxes(-1, -2)
+    np.testing.assert_allclose(whole, matrices, atol=1e-12)

@@ -4,11 +4,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils import parameters_to_vector
 from typer.testing import CliRunner
 
+from isopose.errors import UserError
 from isopose.models.discriminator import Discriminator
 from isopose.models.lifter import Lifter
 from isopose.training import lifter as stage
+from isopose.training.losses import OBJECTIVES
 
 PARAMS = {
     "seed": 3,
@@ -47,6 +50,7 @@ PARAMS = {
         "layers": 1,
         "objective": "non_saturating",
         "rate": 0.1,
+        "betas": [0.5, 0.99],
     },
     "steps": 6,
     "batch_clips": 4,
@@ -157,11 +161,34 @@ def test_eq_3_with_the_known_camera_finds_no_fault_with_the_truth_of_mirrored_an
         assert found < 1e-7 if expected == 0 else found > 1e-3
 
 
-def test_variants_see_the_same_clips(motion):
+def with_objective(objective):
+    return PARAMS | {"discriminator": PARAMS["discriminator"] | {"objective": objective}}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_trains_both_networks_and_the_same_again(motion, objective):
     data = load(motion)
-    first, second = (
-        stage.Trainer(data, params, 0.001, 1) for params in (PARAMS, PARAMS | {"discriminator": None, "masking": None})
-    )
+    weights = []
+    for _ in range(2):
+        trainer = stage.Trainer(data, with_objective(objective), 0.01, 3)
+        networks = (trainer.lifter, trainer.discriminator)
+        before = [parameters_to_vector(network.parameters()).clone() for network in networks]
+        terms = [trainer.step() for _ in range(3)]
+        assert all(value.isfinite() for step in terms for value in step.values())
+        weights.append([parameters_to_vector(network.parameters()) for network in networks])
+        assert not any(torch.equal(old, new) for old, new in zip(before, weights[-1], strict=True))
+    assert all(torch.equal(first, second) for first, second in zip(*weights, strict=True))
+
+
+def test_an_unknown_objective_is_refused(motion):
+    with pytest.raises(UserError, match="objective 'hinge' is unknown"):
+        stage.Trainer(load(motion), with_objective("hinge"), 0.01, 1).step()
+
+
+@pytest.mark.parametrize("other", [PARAMS | {"discriminator": None, "masking": None}, with_objective("wgan_gp")])
+def test_variants_see_the_same_clips(motion, other):
+    data = load(motion)
+    first, second = (stage.Trainer(data, params, 0.001, 1) for params in (PARAMS, other))
     first.step()
     second.step()
     assert torch.equal(first.samplers[0].draw().poses, second.samplers[0].draw().poses)

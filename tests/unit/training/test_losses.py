@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.optimize import least_squares, minimize
 from scipy.spatial.transform import Rotation
+from scipy.stats import kstest
 
 from isopose.camera import Camera, project
 from isopose.crops import boxes_around
@@ -152,8 +153,8 @@ def test_projection_loss_ignores_hidden_joints_and_frames_that_tell_nothing(proj
     assert (gradient[..., 2] == 0).all() == (projection != "perspective")
     assert (gradient[0, 6, :2] != 0).all()
     moved = target.clone()
-    moved[0, 5] += 3
-    moved[1] += 3
+    moved[0, 5] = torch.nan
+    moved[1] = torch.nan
     assert losses.projection_loss(predicted, moved, visible, boxes(2), UNIT, projection) == loss
     nothing = losses.projection_loss(predicted, target, torch.zeros(2, 17), boxes(2), UNIT, projection)
     assert nothing.item() == 0
@@ -208,13 +209,67 @@ def test_gan_objectives():
     def sigmoid(x):
         return 1 / (1 + math.exp(-x))
 
+    def discriminator_loss(objective):
+        return losses.discriminator_loss(lambda logits: logits, real, fake, objective, torch.Generator()).item()
+
     expected = -sum(math.log(sigmoid(r)) + math.log(1 - sigmoid(f)) for r, f in ((2, 0.5), (-1, -3))) / 2
-    assert losses.discriminator_loss(real, fake, "non_saturating").item() == pytest.approx(expected)
+    assert discriminator_loss("non_saturating") == pytest.approx(expected)
     expected = -(math.log(sigmoid(0.5)) + math.log(sigmoid(-3))) / 2
     assert losses.generator_loss(fake, "non_saturating").item() == pytest.approx(expected)
-    expected = (1 + 4 + 0.25 + 9) / 4
-    assert losses.discriminator_loss(real, fake, "least_squares").item() == pytest.approx(expected)
+    assert discriminator_loss("least_squares") == pytest.approx((1 + 4 + 0.25 + 9) / 4)
     assert losses.generator_loss(fake, "least_squares").item() == pytest.approx((0.25 + 16) / 2)
+    assert losses.generator_loss(fake, "wgan_gp").item() == pytest.approx((3 - 0.5) / 2)
+
+
+@pytest.mark.parametrize(("reals", "fakes"), [(3, 5), (5, 3)])
+def test_wgan_gp_of_a_linear_critic(reals, fakes):
+    """The gradient of a clip's mean logit is slope / T wherever the interpolates are."""
+    real, fake, slope = poses(reals, 4), poses(fakes, 4, seed=1), 3 * poses(4, seed=2)
+    found = losses.discriminator_loss(
+        lambda clips: (clips * slope).sum((2, 3)) + 7, real, fake, "wgan_gp", torch.Generator()
+    )
+    real_logits, fake_logits = (
+        np.array([[np.vdot(a, x) for a, x in zip(slope.numpy(), clip, strict=True)] for clip in clips.numpy()])
+        for clips in (real, fake)
+    )
+    penalty = (np.linalg.norm(slope.numpy().ravel()) / 4 - 1) ** 2
+    assert found.item() == pytest.approx(fake_logits.mean() - real_logits.mean() + 10 * penalty)
+
+
+def test_gradient_penalty_of_a_quadratic_critic_and_how_it_changes_with_the_critic():
+    """Logits s |x_t|^2 / 2: the gradient of a clip's mean is s x / T."""
+    clips = poses(3, 4)
+    steepness = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    penalty = losses.gradient_penalty(lambda x: steepness * x.square().sum((2, 3)) / 2, clips)
+    penalty.backward()
+    norms = np.array([np.linalg.norm(clip.numpy().ravel()) / 4 for clip in clips])
+    assert penalty.item() == pytest.approx(((1.5 * norms - 1) ** 2).mean())
+    assert steepness.grad.item() == pytest.approx((2 * (1.5 * norms - 1) * norms).mean())
+
+
+def test_interpolates_lie_anywhere_between_a_real_clip_and_any_fake_one():
+    real = torch.full((3000, 2, 17, 3), 5.0)
+    fake = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 2, 17, 3).clone()
+    fake[..., 0] = 6  # the x of all fakes is 1 from the real one's: it tells the share, y the partner
+    found = losses.interpolates(real, fake, torch.Generator().manual_seed(0)).double()
+    assert (found == found[:, :1, :1]).all()
+    share = found[:, 0, 0, 0] - 5
+    partner = 5 + (found[:, 0, 0, 1] - 5) / share
+    near = share > 0.01
+    torch.testing.assert_close(partner[near], partner[near].round(), rtol=0, atol=1e-3)
+    for index in range(4):
+        shares = share[near & (partner.round() == index)]
+        assert len(shares) == pytest.approx(750, abs=5 * math.sqrt(3000 * 0.25 * 0.75))
+        assert kstest(shares, "uniform").pvalue > 1e-3
+
+
+def test_an_unknown_objective_is_refused():
+    logits, clips = torch.zeros(2, 3), torch.zeros(2, 3, 17, 3)
+    message = "GAN objective 'hinge' is unknown; expected one of non_saturating, least_squares, wgan_gp"
+    with pytest.raises(UserError, match=message):
+        losses.generator_loss(logits, "hinge")
+    with pytest.raises(UserError, match=message):
+        losses.discriminator_loss(lambda x: x.sum((2, 3)), clips, clips, "hinge", torch.Generator())
 
 
 def test_total_loss_is_eq_6():

@@ -1,0 +1,74 @@
+import ctypes
+import os
+import time
+
+import numpy as np
+import pytest
+
+from isopose.datasets.worker import Worker
+from isopose.errors import UserError
+
+
+def add(path, number):
+    return {"sum": np.array([len(path.read_bytes()) + number]), "name": np.array(["a", "bc"])}
+
+
+def crash(path):
+    ctypes.string_at(0)
+
+
+def hang(path):
+    time.sleep(60)
+
+
+def swell(path):
+    return {"big": np.zeros(2**31)}
+
+
+def refuse(path):
+    raise UserError(f"{path}: has no joints; expected 17")
+
+
+def objects(path):
+    return {"code": np.array([os.system], dtype=object)}
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"123")
+    return path
+
+
+def test_arrays_come_back_and_the_process_is_kept(file):
+    with Worker() as worker:
+        first = worker.read(add, file, "three bytes", 4)
+        process = worker._process.pid
+        worker.read(add, file, "three bytes", 5)
+        assert worker._process.pid == process
+    assert first["sum"].tolist() == [7]
+    assert first["name"].tolist() == ["a", "bc"]
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (crash, r"file\.bin: its reader crashed \(exit status -11\); expected a test; copy it from the source again"),
+        (hang, r"file\.bin: not read within 1 s; expected a test"),
+        (swell, r"file\.bin: cannot be read \(.*MemoryError.*\); expected a test"),
+        (refuse, r"file\.bin: has no joints; expected 17"),
+        (objects, r"file\.bin: cannot be read \(ValueError: .*"),
+    ],
+)
+def test_a_reader_that_fails_is_one_line_and_the_next_file_is_read(file, function, message):
+    with Worker(seconds=1 if function is hang else 10, memory=2**32) as worker:
+        with pytest.raises(UserError, match=message) as refused:
+            worker.read(function, file, "a test")
+        assert "\n" not in str(refused.value)
+        worker.seconds = 10
+        assert worker.read(add, file, "three bytes", 0)["sum"].tolist() == [3]
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with Worker() as worker, pytest.raises(UserError, match=r"no\.bin: is missing; expected a test"):
+        worker.read(add, tmp_path / "no.bin", "a test")
