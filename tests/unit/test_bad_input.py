@@ -38,6 +38,7 @@ POSES = RNG.normal(0, 0.4, (3, 17, 3))
 POINTS = 100 * POSES[..., :2]
 HEADS = np.full(3, 20.0)
 ALL, NONE = np.ones((3, 17), bool), np.zeros((3, 17), bool)
+BOXES = torch.tensor([0.0, 0.0, 0.5]).double().expand(3, 3)
 
 
 def tensor(array):
@@ -95,7 +96,7 @@ REFUSED = {
         r"target: shape \(1, 3, 16, 3\); expected \(1, 3, 17, 3\)",
     ),
     "joints: Eq. 3": (
-        lambda: losses.projection_loss(tensor(POSES), tensor(POINTS[:, :16]), tensor(ALL[:, :16]), UNIT),
+        lambda: losses.projection_loss(tensor(POSES), tensor(POINTS[:, :16]), tensor(ALL[:, :16]), BOXES, UNIT),
         r"target: shape \(3, 16, 2\); expected \(..., 17, 2\)",
     ),
 }
@@ -110,7 +111,7 @@ def test_an_error_names_the_argument_and_what_was_expected(case):
 
 
 def eq3(poses=POSES, target=POINTS, visible=ALL):
-    return losses.projection_loss(tensor(poses), tensor(target), tensor(visible), UNIT).item()
+    return losses.projection_loss(tensor(poses), tensor(target), tensor(visible), BOXES, UNIT).item()
 
 
 OTHERS = np.delete(np.arange(17), 5)

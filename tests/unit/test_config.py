@@ -36,6 +36,8 @@ def test_every_track_is_valid_and_named_like_its_folder(overlay):
         (("evaluations", "synthetic", "test", 0, "camera"), [], "did you mean 'cameras'?"),
         (("variants", "base", "set", "dropout"), 2, "'variants.base.set.dropout' is 2, expected less than 1"),
         (("iso", "iterations"), -1, "'iso.iterations' is -1, expected at least 0"),
+        (("iso", "variable"), "weights", "'iso.variable' is 'weights', expected one of pose, network, latent"),
+        (("lifter", "projection"), "orth", "is 'orth', expected one of weak_perspective, torso, perspective"),
         (("seed",), "one", "'seed' is 'one', expected integer"),
         (("device",), "tpu", "'device' is 'tpu', expected one of cpu, cuda"),
     ],

@@ -137,7 +137,7 @@ def iso_methods(evaluation):
 
 
 # What a row of Table 2 sets for itself; its label and the paper's row are the report's business.
-REFINE_KEYS = ("weighting", "projection", "adversarial")
+REFINE_KEYS = ("weighting", "projection", "variable", "learning_rate", "adversarial")
 
 
 def weighting_options(weighting):

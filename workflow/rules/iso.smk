@@ -10,6 +10,7 @@ rule refine:
         discriminator=lambda w: (
             f"{RESULTS}/{owner(w.evaluation)}/lifters/{refined_lifter()}/discriminator.safetensors"
         ),
+        lifter=lambda w: f"{RESULTS}/{owner(w.evaluation)}/lifters/{refined_lifter()}/lifter.safetensors",
         selection=lambda w: [f"{RESULTS}/{w.evaluation}/iso/selection.json"] if w.weighting == SELECTED else [],
         mlflow=f"{RESULTS}/mlflow.ready",
         code=code("isopose.iso.refine"),
@@ -35,9 +36,9 @@ rule refine:
         parent=lambda w: f"{TRACK}/{owner(w.evaluation)}/lifter/{refined_lifter()}",
     shell:
         "python -m isopose.iso.refine {params.stores} --poses {input.poses} --detections {input.detections}"
-        " --calibration {input.calibration} --discriminator {input.discriminator} --output {output.poses}"
-        " --trace {output.trace} --record {output.record} --key {params.key} --parent {params.parent}"
-        " {params.selection} --params {params.options:q} > {log} 2>&1"
+        " --calibration {input.calibration} --discriminator {input.discriminator} --lifter {input.lifter}"
+        " --output {output.poses} --trace {output.trace} --record {output.record} --key {params.key}"
+        " --parent {params.parent} {params.selection} --params {params.options:q} > {log} 2>&1"
 
 
 # An evaluation chooses among its own weightings; the errors are those of its owner's validation role.

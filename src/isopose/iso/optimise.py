@@ -1,7 +1,7 @@
 """Inference stage optimisation (paper 3.5, Eq. 8 and 10): moves any lifter's 3D poses toward the 2D detections.
 
-The variable is the 3D skeleton X itself. All frames of all clips are optimised at once by Adam; clips never touch:
-the smoothness term and the discriminator see one clip at a time.
+The variable is the 3D skeleton X itself, or whatever else makes the poses (:class:`Variables`). All frames of all clips
+are optimised at once by Adam; clips never touch: the smoothness term and the discriminator see one clip at a time.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,17 +23,37 @@ Discriminator = Callable[[Tensor], Tensor]
 """Poses `(N, T, 17, 3)`, m, root-relative -> logits `(N, T)` or `(N,)`, high for real motion."""
 
 
+FARTHEST_START = 1e-3
+"""The first poses of other variables than the pose lie so near the initial poses, m: both are one lifter's answer."""
+
+
+@dataclass(frozen=True)
+class Variables:
+    """What is optimised instead of the pose: leaf tensors, changed in place, and the poses `(F, 17, 3)` they make.
+
+    tensors: floating point, with `requires_grad`. decode: the poses that they make now, m, root-relative camera frame,
+    differentiable. shared: whether several clips depend on the same numbers, as on a network's weights; if not, what
+    makes one clip leaves all others alone. `isopose.iso.variables` makes them for this project's lifter.
+    """
+
+    tensors: Sequence[Tensor]
+    decode: Callable[[], Tensor]
+    shared: bool
+
+
 @dataclass(frozen=True)
 class Result:
-    """Optimised poses `(F, 17, 3)` and the trace of the optimisation.
+    """Optimised poses `(F, 17, 3)`, the trace of the optimisation, and the iterations `(clips,)` that each clip moved.
 
     The trace holds arrays `(iterations + 1,)`, from the initial pose to the final one: `total`, `reprojection`,
     `smoothness` and `adversarial` (Eq. 10 and its terms, a frame, before their factors), `pixels` (mean distance of
-    projection and detection) and, with a reference, `mpjpe` (in the unit of the poses).
+    projection and detection) and, with a reference, `mpjpe` (in the unit of the poses), with a tolerance, `moving` (the
+    share of the frames that move on). Once all clips have stopped it repeats its last values.
     """
 
     pose: Any
     trace: dict[str, np.ndarray]
+    iterations: np.ndarray
 
 
 def optimise(
@@ -53,19 +73,23 @@ def optimise(
     segment_frames: int = 64,
     detach_weights: bool = False,
     projection: Fit = weak_perspective,
+    variables: Variables | None = None,
+    tolerance: float = 0.0,
     reference: Any = None,
 ) -> Result:
-    """Minimise Eq. 10 over the poses.
+    """Minimise Eq. 10 over the poses, or over what makes them.
 
     Args:
         pose: initial poses `(F, 17, 3)`, m, root-relative camera frame; numpy array or torch tensor. The result is
-            of the same kind, on the same device. The root does not move.
+            of the same kind, on the same device. The root does not move. With `variables`, those that they make at
+            first: the projection is fitted to them.
         keypoints: detections `(F, 17, 2)`, heatmap pixels; of a joint that was not found, any point.
         confidence: of the detections `(F, 17)`, 0..1, as the weighting expects it.
         weighting: `w_k` of Eq. 8, a function of distance (heatmap pixels) and confidence, see `isopose.iso.weights`.
         lengths: frames of each clip, in order; one clip if None.
         iterations: steps of Adam.
-        learning_rate: of Adam; about the largest step of a coordinate, m an iteration.
+        learning_rate: of Adam; about the largest step of a coordinate, m an iteration, or of another variable, in its
+            own unit.
         smoothness: lambda_2, on squared heatmap pixels a frame.
         adversarial: lambda_1.
         adversarial_every: evaluate the discriminator's gradient in every n-th iteration and keep it in between.
@@ -74,10 +98,15 @@ def optimise(
         segment_frames: length T of the clips the discriminator sees.
         detach_weights: treat the weights as constants of each iteration instead of differentiating through them.
         projection: how poses are projected, see `isopose.iso.projection`.
+        variables: what is optimised; the pose itself if None.
+        tolerance: early exit. A clip keeps the pose of the first iteration in which its own objective, Eq. 10 over its
+            frames, fell by no more than this share of it (of the discriminator, its last loss counts);
+            all stop together, by the objective of the batch, where they share variables. 0: never.
         reference: true poses `(F, 17, 3)`; adds `mpjpe` to the trace and changes nothing else.
 
     Raises:
-        ValueError: names the argument that has another shape, holds NaN or infinity, or a clip without frames.
+        ValueError: names the argument that has another shape, holds NaN or infinity, or a clip without frames; or
+            variables that do not start at `pose`.
     """
     initial = torch.as_tensor(pose)
     keypoints, confidence = (torch.as_tensor(array).to(initial) for array in (keypoints, confidence))
@@ -88,20 +117,30 @@ def optimise(
     project, scale = projection(initial, keypoints, confidence)
     step_scale = _step_scale(scale, lengths)
     segments = Segments.cut(lengths, segment_frames, initial.device) if discriminator and adversarial else None
-    skeleton = _coordinates_first(initial).requires_grad_(True)
+    if variables is None:
+        skeleton = _coordinates_first(initial).requires_grad_(True)
+        variables = Variables([skeleton], lambda: skeleton, shared=False)
+    elif (gap := start_gap(variables, initial)) > FARTHEST_START:
+        raise ValueError(f"variables: their poses are {gap:.3g} m off `pose`; expected less than {FARTHEST_START} m")
+    clips = [len(initial)] if variables.shared else lengths
+    exits = _EarlyExit(clips, tolerance, iterations, initial.device) if tolerance else None
     keypoints = _coordinates_first(keypoints)
-    optimiser = torch.optim.Adam([skeleton], lr=learning_rate, fused=True)
-    adversarial_loss, adversarial_gradient = initial.new_zeros(()), initial.new_zeros(())
+    optimiser = torch.optim.Adam(variables.tensors, lr=learning_rate, fused=True)
+    logits, adversarial_loss, adversarial_gradient = None, initial.new_zeros(()), initial.new_zeros(())
     trace = []
     for iteration in range(iterations + 1):
-        distance = _distance(project(skeleton), keypoints)
+        decoded = variables.decode()
+        current = (exits.held(decoded.detach()) if exits else decoded.detach()).requires_grad_(True)
+        distance = _distance(project(current), keypoints)
         weight = weighting(distance.detach() if detach_weights else distance, confidence)
-        reprojection_loss = (weight * distance**2).sum()  # Eq. 8
-        (reprojection_gradient,) = torch.autograd.grad(reprojection_loss, skeleton)
-        smoothness_loss, smoothness_gradient = smoothness_term(skeleton.detach(), step_scale)
+        squares = weight * distance**2
+        reprojection_loss = squares.sum()  # Eq. 8
+        (reprojection_gradient,) = torch.autograd.grad(reprojection_loss, current)
+        smoothness_loss, smoothness_gradient = smoothness_term(current.detach(), step_scale)
         if segments is not None and iteration % adversarial_every == 0:
-            adversarial_loss = segments.generator_loss(discriminator, skeleton, objective)
-            (adversarial_gradient,) = torch.autograd.grad(adversarial_loss, skeleton)
+            logits = segments.logits(discriminator, current)
+            adversarial_loss = _adversarial(logits, objective)
+            (adversarial_gradient,) = torch.autograd.grad(adversarial_loss, current)
         trace.append(
             {
                 "total": reprojection_loss.detach()
@@ -112,19 +151,30 @@ def optimise(
                 "adversarial": adversarial_loss.detach(),
                 "pixels": distance.detach().mean(-1).sum(),
             }
-            | ({} if reference is None else {"mpjpe": mpjpe(skeleton.detach(), reference).sum()})
+            | ({} if reference is None else {"mpjpe": mpjpe(current.detach(), reference).sum()})
         )
+        if exits:
+            smooth = smoothness * _step_squares(current.detach(), step_scale)
+            losses = _by_clip(torch.sum, squares.detach().sum(-1) + smooth, clips)
+            if logits is not None:
+                losses += adversarial * _by_clip(lambda own: _adversarial(own, objective), logits.detach(), clips)
+            trace[-1]["moving"] = exits.look(iteration, losses, current.detach())
+            if not trace[-1]["moving"]:
+                break
         if iteration < iterations:
-            # The fused Adam takes for granted that gradient and variable share their memory layout: this one does.
             gradient = smoothness_gradient.mul_(smoothness).add_(reprojection_gradient)
             gradient.add_(adversarial_gradient, alpha=adversarial)
             gradient[:, 0] = 0
-            skeleton.grad = gradient
+            optimiser.zero_grad()
+            decoded.backward(gradient)
             optimiser.step()
 
+    trace += trace[-1:] * (iterations + 1 - len(trace))
     averages = {name: torch.stack([row[name] for row in trace]).cpu().numpy() / len(initial) for name in trace[0]}
-    result = skeleton.detach()
-    return Result(result.numpy() if isinstance(pose, np.ndarray) else result, averages)
+    result = current.detach()
+    moved = exits.iterations.cpu().numpy() if exits else np.array([iterations])
+    moved = np.broadcast_to(moved, len(lengths)).copy()
+    return Result(result.numpy() if isinstance(pose, np.ndarray) else result, averages, moved)
 
 
 def _check_arguments(
@@ -142,6 +192,14 @@ def _check_arguments(
         raise ValueError(f"lengths: {min(lengths, default=0)} frames; expected at least 1 in every clip")
 
 
+def start_gap(variables: Variables, pose: Tensor) -> float:
+    """How far the poses that the variables make lie from `pose` `(F, 17, 3)`: the largest coordinate, m."""
+    with torch.no_grad():
+        first = variables.decode()
+    check_array("variables", first, tuple(pose.shape), finite=True)
+    return (first - pose).abs().max().item()
+
+
 def smoothness_term(pose: Tensor, step_scale: Tensor) -> tuple[Tensor, Tensor]:
     """Third term of Eq. 10, squared heatmap pixels, and its gradient `(F, 17, 3)`.
 
@@ -154,6 +212,50 @@ def smoothness_term(pose: Tensor, step_scale: Tensor) -> tuple[Tensor, Tensor]:
     gradient[1:] = pull
     gradient[:-1] -= pull
     return (step * step).sum(), gradient
+
+
+def _step_squares(pose: Tensor, step_scale: Tensor) -> Tensor:
+    """The smoothness term by frame `(F,)`: the step to the next frame, none after a clip's last."""
+    return torch.nn.functional.pad(((pose[1:] - pose[:-1]) * step_scale).square().sum((1, 2)), (0, 1))
+
+
+def _adversarial(logits: Tensor, objective: str) -> Tensor:
+    """L_gen of Eq. 10, summed over frames; logits `(F,)`."""
+    return generator_loss(logits, objective) * len(logits)
+
+
+def _by_clip(total: Callable[[Tensor], Tensor], frames: Tensor, lengths: Sequence[int]) -> Tensor:
+    """A total `(clips,)` over each clip's own values among those of all frames `(F,)`."""
+    return torch.stack([total(clip) for clip in frames.split(lengths)])
+
+
+class _EarlyExit:
+    """Which clips still move. A clip that has stopped keeps its pose, however its variables drift."""
+
+    def __init__(self, lengths: Sequence[int], tolerance: float, iterations: int, device: torch.device) -> None:
+        self.lengths = torch.as_tensor(lengths, device=device)
+        self.tolerance = tolerance
+        self.iterations = torch.full_like(self.lengths, iterations)
+        self.moving = torch.ones_like(self.lengths, dtype=torch.bool)
+        self._before: Tensor | None = None
+        self._stopped: Tensor | None = None
+
+    def held(self, pose: Tensor) -> Tensor:
+        """Poses `(F, 17, 3)`, with those of the stopped clips as they were when they stopped."""
+        if self._stopped is None:
+            return pose
+        return torch.where(self.moving.repeat_interleave(self.lengths)[:, None, None], pose, self._stopped)
+
+    def look(self, iteration: int, losses: Tensor, pose: Tensor) -> Tensor:
+        """Stop the clips whose losses `(clips,)` fell too little; the number of frames that move on."""
+        if self._before is not None:
+            stopping = self.moving & (self._before - losses <= self.tolerance * self._before.abs())
+            if stopping.any():
+                self.iterations[stopping] = iteration
+                self.moving &= ~stopping
+                self._stopped = pose.clone()  # the pose moves in place
+        self._before = losses
+        return (self.lengths * self.moving).sum()
 
 
 def _coordinates_first(points: Tensor) -> Tensor:
@@ -199,8 +301,7 @@ class Segments:
                 own.append((piece >= start) & (piece < length))
         return cls(*(torch.as_tensor(np.stack(rows)).to(device) for rows in (index, own)))
 
-    def generator_loss(self, discriminator: Discriminator, pose: Tensor, objective: str) -> Tensor:
-        """L_gen of Eq. 10, summed over frames."""
+    def logits(self, discriminator: Discriminator, pose: Tensor) -> Tensor:
+        """The discriminator's logit of every frame `(F,)`, in order; one logit a piece counts for its own frames."""
         logits = discriminator(pose[self.index])
-        logits = logits.reshape(len(self.index), -1).expand(self.own.shape)[self.own]
-        return generator_loss(logits, objective) * len(logits)
+        return logits.reshape(len(self.index), -1).expand(self.own.shape)[self.own]

@@ -1,7 +1,7 @@
 """Stage: inference stage optimisation of every pose of a set (paper 3.5), all clips in large batches."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 import typer
+from torch import Tensor
 
 from isopose import stage, tracking
 from isopose.camera import Camera, undistort
@@ -18,14 +19,18 @@ from isopose.crops import crop_intrinsics, image_to_crop
 from isopose.datasets.store import Detections, DetectionStore, PoseStore, SequenceStore, ViewKey
 from isopose.errors import UserError
 from isopose.iso.calibration import Calibrator
-from isopose.iso.optimise import optimise
-from isopose.iso.projection import perspective, weak_perspective
+from isopose.iso.optimise import FARTHEST_START, optimise, start_gap
+from isopose.iso.projection import Fit, perspective, torso, weak_perspective
+from isopose.iso.variables import VARIABLES
 from isopose.iso.weights import weighting
 from isopose.models.discriminator import Discriminator
+from isopose.models.embedding import Observations
+from isopose.models.lifter import Lifter, observe
 
 PARAMETERS = {
     "weighting": dict,
     "projection": str,
+    "variable": str,
     "iterations": int,
     "learning_rate": float,
     "smoothness": float,
@@ -34,16 +39,25 @@ PARAMETERS = {
     "objective": str,
     "segment_frames": int,
     "detach_weights": bool,
+    "tolerance": float,
     "threads": int,
     "device": str,
 }
-"""weighting: kind and options of w_k; projection: one of PROJECTIONS; objective: of the GAN that trained the
-discriminator; the others as in isopose.iso.optimise."""
+"""weighting: kind and options of w_k; projection: one of PROJECTIONS; variable: pose, or one of
+isopose.iso.variables.VARIABLES; objective: of the GAN that trained the discriminator; the others as in
+isopose.iso.optimise."""
 
-PROJECTIONS = ("weak_perspective", "perspective")
+PROJECTIONS: dict[str, Callable[[Tensor, Tensor], Fit]] = {
+    "weak_perspective": lambda focal, centre: weak_perspective,
+    "torso": lambda focal, centre: torso,
+    "perspective": perspective,
+}
+"""By name, from the crop's focal lengths and principal point."""
 
 CHUNK_FRAMES = 8192
-"""Frames optimised at once: bounds the memory (about 20 kB a frame) and does not change the result."""
+"""Frames optimised at once: bounds the memory (about 20 kB a frame) and does not change the result.
+
+With the variable `network` it does: each batch has weights of its own. A frame then takes about 160 kB."""
 
 app = typer.Typer(add_completion=False)
 
@@ -54,6 +68,7 @@ def main(
     detections: Path = typer.Option(..., help="2D detections of the same views."),
     calibration: Path = typer.Option(..., help="Calibration of the confidence (JSON)."),
     discriminator: Path = typer.Option(..., help="Discriminator (safetensors)."),
+    lifter: Path | None = typer.Option(None, help="Lifter that made the poses; read if it is what is optimised."),
     store: list[str] = stage.STORE_OPTION,
     output: Path = typer.Option(..., help="Refined poses."),
     trace: Path = typer.Option(..., help="Loss terms and errors at every iteration (CSV)."),
@@ -70,9 +85,10 @@ def main(
         options |= chosen_options(selection)
     stage.set_threads(options["threads"])
     stores = stage.parse_named(store)
-    inputs = [poses, detections, calibration, discriminator]
+    model = _load_lifter(lifter, options["variable"])
+    inputs = [poses, detections, calibration, discriminator, *([lifter] if model else [])]
     with tracking.run(key, record, options, inputs=inputs, parent=parent, uri=mlflow) as log:
-        table = refine(poses, detections, calibration, discriminator, stores, output, options)
+        table = refine(poses, detections, calibration, discriminator, model, stores, output, options)
         for name, values in table.items():
             log.history(name, values)
         log.summary({"mpjpe_before": table["mpjpe"].iloc[0], "mpjpe_after": table["mpjpe"].iloc[-1]})
@@ -86,29 +102,46 @@ def chosen_options(selection: Path) -> dict[str, Any]:
     return choice["options"] | {"iterations": choice["iterations"]}
 
 
+def _load_lifter(path: Path | None, variable: str) -> Lifter | None:
+    """The lifter, where the variable is a part of it."""
+    if variable == "pose":
+        return None
+    if variable not in VARIABLES:
+        raise UserError(f"--params: 'variable' is '{variable}'; expected one of pose, {', '.join(VARIABLES)}")
+    if path is None:
+        raise UserError(f"--lifter: is missing; expected the lifter that made the poses, to optimise its '{variable}'")
+    return Lifter.load(path)
+
+
 def refine(
     poses: Path,
     detections: Path,
     calibration: Path,
     discriminator: Path,
+    lifter: Lifter | None,
     stores: Mapping[str, str | Path],
     output: Path,
     options: dict[str, Any],
 ) -> pd.DataFrame:
-    """Write the refined poses; returns the trace over all frames, one row an iteration, `mpjpe` in mm."""
+    """Write the refined poses; returns the trace over all frames, one row an iteration, `mpjpe` in mm.
+
+    lifter: that made the poses, where a part of it is optimised and not the poses themselves.
+    """
     kind = options["weighting"]["kind"]
     if options["projection"] not in PROJECTIONS:
         raise UserError(
             f"--params: 'projection' is '{options['projection']}'; expected one of {', '.join(PROJECTIONS)}"
         )
-    own = ("weighting", "projection", "threads", "device")
+    own = ("weighting", "projection", "variable", "threads", "device")
     settings = {name: options[name] for name in PARAMETERS if name not in own}
     settings["weighting"] = weighting(**options["weighting"])
     settings["discriminator"] = Discriminator.load(discriminator).to(options["device"])
+    if lifter:
+        lifter.to(options["device"])
     calibrator = Calibrator.from_dict(json.loads(calibration.read_text(encoding="utf-8"))["calibrator"])
     total, frames = 0.0, 0
     with PoseStore(poses) as source, DetectionStore(detections) as found, PoseStore.create(output) as target:
-        views = _views(source, found, stores, (lambda peak: peak) if kind == "confidence" else calibrator)
+        views = _views(source, found, stores, (lambda peak: peak) if kind == "confidence" else calibrator, lifter)
         keys = source.keys()
         for chunk in _chunks(stage.track_progress(views, f"ISO {kind}", len(keys))):
             pose, keypoints, confidence, reference, focal, centre = (
@@ -116,9 +149,23 @@ def refine(
                 for name in ("pose", "keypoints", "confidence", "reference", "focal", "centre")
             )
             lengths = [len(view.pose) for view in chunk]
-            fit = perspective(focal, centre) if options["projection"] == "perspective" else weak_perspective
+            variables = None
+            if lifter:
+                observations = [view.observations.to(options["device"]) for view in chunk]
+                variables = VARIABLES[options["variable"]](lifter, observations)
+                if start_gap(variables, pose) > FARTHEST_START:
+                    raise UserError(
+                        f"{poses}: are not what --lifter makes of {detections}; expected its poses, lifting.flip false"
+                    )
             result = optimise(
-                pose, keypoints, confidence, lengths=lengths, reference=reference, projection=fit, **settings
+                pose,
+                keypoints,
+                confidence,
+                lengths=lengths,
+                reference=reference,
+                projection=PROJECTIONS[options["projection"]](focal, centre),
+                variables=variables,
+                **settings,
             )
             for view, refined in zip(chunk, result.pose.split(lengths), strict=True):
                 target.write(view.key, refined.cpu().numpy())
@@ -129,7 +176,10 @@ def refine(
 
 @dataclass(frozen=True)
 class _View:
-    """What ISO needs of a view: arrays of F frames, keypoints and the crop's camera in heatmap pixels."""
+    """What ISO needs of a view: arrays of F frames, keypoints and the crop's camera in heatmap pixels.
+
+    observations: what the lifter saw, where it is optimised.
+    """
 
     key: ViewKey
     pose: np.ndarray
@@ -138,10 +188,15 @@ class _View:
     reference: np.ndarray
     focal: np.ndarray
     centre: np.ndarray
+    observations: Observations | None
 
 
 def _views(
-    poses: PoseStore, detections: DetectionStore, stores: Mapping[str, str | Path], calibrator: Any
+    poses: PoseStore,
+    detections: DetectionStore,
+    stores: Mapping[str, str | Path],
+    calibrator: Any,
+    lifter: Lifter | None,
 ) -> Iterator[_View]:
     @lru_cache(maxsize=1)
     def read_clip(source: str, clip: str) -> Any:
@@ -161,6 +216,7 @@ def _views(
             calibrator(found.confidence).astype(np.float32),
             joints - joints[:, :1],
             *crop_intrinsics(camera.K, found.boxes, found.map_size),
+            observe(found, camera, lifter.uses_maps) if lifter else None,
         )
 
 

@@ -61,9 +61,11 @@ class Lifter(nn.Module):
         """Poses of every frame of every clip; ValueError for another number of joints."""
         check_array("observations.coordinates", observations.coordinates, ("B", "T", NUM_JOINTS, 2))
         check_array("observations.confidence", observations.confidence, ("B", "T", NUM_JOINTS))
-        x = self.embedding(observations)
-        if self.config["box"]:
-            x = torch.cat([x, observations.box], dim=-1)
+        return self.poses(self.embedding(observations), observations.box)
+
+    def poses(self, embedded: Tensor, box: Tensor) -> Tensor:
+        """Poses (B, T, 17, 3), m, from the frames' vectors (B, T, width of f_E) and their boxes (B, T, 3)."""
+        x = torch.cat([embedded, box], dim=-1) if self.config["box"] else embedded
         poses = self.mean_pose + OUTPUT_UNIT * self.tcn(x)
         return poses - poses[..., :1, :]
 

@@ -38,6 +38,7 @@ PARAMETERS = {
     "rotate3d": float,
     "virtual_views": float,
     "weights": dict,
+    "projection": str,
     "loss_unit": float,
     "discriminator": (dict, type(None)),
     "steps": int,
@@ -52,10 +53,10 @@ PARAMETERS = {
 """Parameters of the stage; params.yaml describes each.
 
 embedding: kind, width, channels (of the conv kind). masking: see isopose.occlusion.masking.draw_corruption. weights:
-multi_view, projection, adversarial (w_1, w_2, w_3 of Eq. 6). discriminator: objective, rate (its learning rate as a
-multiple of the lifter's) and betas (of its Adam) besides the arguments of
-isopose.models.discriminator.Discriminator. learning_rates: each is tried for pilot_steps, the best on validation is
-trained for steps. checkpoint: best (on validation) or last.
+multi_view, projection, adversarial (w_1, w_2, w_3 of Eq. 6). projection: Orth() of Eq. 3, one of
+isopose.training.losses.MISFITS. discriminator: objective, rate (its learning rate as a multiple of the lifter's) and
+betas (of its Adam) besides the arguments of isopose.models.discriminator.Discriminator. learning_rates: each is tried
+for pilot_steps, the best on validation is trained for steps. checkpoint: best (on validation) or last.
 """
 
 _MODEL_KEYS = ("architecture", "embedding", "box", "strides", "frames", "width", "max_layers", "dropout")
@@ -177,8 +178,7 @@ class Trainer:
         predicted = [self.lifter(batch.observations) for batch in batches]
         terms = self._supervised(predicted[0], batches[0])
         if len(batches) > 1:
-            unit = self.params["loss_unit"]
-            terms["projection"] = losses.projection_loss(predicted[1], batches[1].joints2d, batches[1].visible, unit)
+            terms["projection"] = self._projection(predicted[1], batches[1])
         fake = None
         if self.discriminator:
             fake = torch.cat(predicted)
@@ -201,6 +201,11 @@ class Trainer:
             first, second = predicted.chunk(2)
             terms["multi_view"] = losses.multi_view_loss(first, second, *batch.rotations.chunk(2), unit)
         return terms
+
+    def _projection(self, predicted: Tensor, batch: Batch) -> Tensor:
+        unit, projection = self.params["loss_unit"], self.params["projection"]
+        box = batch.observations.box
+        return losses.projection_loss(predicted, batch.joints2d, batch.visible, box, unit, projection)
 
     def _augmented(self, batch: Batch) -> Batch:
         masking = self.params["masking"]

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from isopose.arrays import check_array
 from isopose.camera import fit_weak_perspective
 from isopose.errors import UserError
+from isopose.iso.projection import LEAST_TORSO, TORSO, fit_root, fit_torso
 
 MAX_TILT = 0.2 * math.pi
 """Bound of the rotations about x and z in Eq. 5, rad."""
@@ -43,19 +44,34 @@ def multi_view_loss(
     return pose_loss(torch.einsum("bij,btkj->btki", relative, first), second, unit)
 
 
-def projection_loss(predicted: Tensor, target: Tensor, visible: Tensor, unit: float) -> Tensor:
+def projection_loss(
+    predicted: Tensor, target: Tensor, visible: Tensor, box: Tensor, unit: float, projection: str = "weak_perspective"
+) -> Tensor:
     """L_2d (Eq. 3): mean squared distance, over visible joints, of the projected pose and its 2D target.
 
-    predicted (..., 17, 3), m; target (..., 17, 2), any unit; visible (..., 17) in 0..1. Orth() is a weak-perspective
-    camera whose scale and shift are fitted in closed form to each frame's visible joints and not differentiated
-    through. The residual is divided by the scale, so it has the pose's unit whatever the target's is. Frames with
-    fewer than two visible joints tell nothing; what the target of a hidden joint is does not matter, NaN included.
+    predicted (..., 17, 3), m; target (..., 17, 2), crop coordinates; visible (..., 17) in 0..1; box (..., 3): centre
+    and side of the crop in normalised image coordinates (x / z, y / z). projection: one of :data:`MISFITS`; what it
+    fits to a frame is fitted in closed form to the frame's visible joints and not differentiated through. Distances
+    are in metres at the person, whatever the target's unit is. Frames with fewer than two visible joints (of the
+    torso, for "torso") tell nothing; what the target of a hidden joint is does not matter, NaN included.
     """
     check_array("target", target, (..., predicted.shape[-2], 2))
-    visible = visible.to(predicted.dtype) * (visible.sum(-1, keepdim=True) > 1)
+    if projection not in MISFITS:
+        raise UserError(f"projection '{projection}' is unknown; expected one of {', '.join(MISFITS)}")
+    telling = visible[..., TORSO] if projection == "torso" else visible
+    visible = visible.to(predicted.dtype) * (telling.sum(-1, keepdim=True) > 1)
+    target = torch.where(visible[..., None] > 0, target, 0)
+    misfit = MISFITS[projection](predicted, target, visible, box)
+    return (visible * misfit.square().sum(-1)).sum() / visible.sum().clamp(min=1) / unit**2
+
+
+def weak_perspective_misfit(predicted: Tensor, target: Tensor, visible: Tensor, box: Tensor) -> Tensor:
+    """Orth() as the weak-perspective camera that fits best, (..., 17, 2), m; arguments as in :func:`projection_loss`.
+
+    The target may have any unit; the box does not matter.
+    """
     weights = visible[..., None] / visible.sum(-1).clamp(min=1)[..., None, None]
     with torch.no_grad():
-        target = torch.where(visible[..., None] > 0, target, 0)
         centred = target - (weights * target).sum(-2, keepdim=True)
         spread = (weights * centred.square()).sum((-2, -1), keepdim=True).sqrt()
         target = centred / spread.clamp(min=1e-9)
@@ -63,8 +79,51 @@ def projection_loss(predicted: Tensor, target: Tensor, visible: Tensor, unit: fl
         # Of a pose that does not resemble its target the fit tends to 0, but a person is at most so large.
         scale = scale.clamp(min=1 / _LARGEST_SPREAD)
         shift = -scale * (weights * predicted[..., :2]).sum(-2, keepdim=True)
-    residual = (scale * predicted[..., :2] + shift - target) / scale
-    return (visible * residual.square().sum(-1)).sum() / visible.sum().clamp(min=1) / unit**2
+    return (scale * predicted[..., :2] + shift - target) / scale
+
+
+def torso_misfit(predicted: Tensor, target: Tensor, visible: Tensor, box: Tensor) -> Tensor:
+    """Orth() of a torso-normalised person, (..., 17, 2), m; arguments as in :func:`projection_loss`.
+
+    Pose and target are each centred by their own torso, and the target is scaled to the torso of the pose. The target
+    may have any unit; the box does not matter.
+    """
+    seen = _all_if_none(visible)
+    with torch.no_grad():
+        centre, size = fit_torso(predicted[..., :2], seen)
+        target_centre, target_size = fit_torso(target, seen)
+        target = target - target_centre
+        spread = (seen[..., None] * target.square()).sum((-2, -1), keepdim=True) / seen.sum(-1)[..., None, None]
+        # A torso whose joints lie on each other in the image tells no scale, but a person is at most so large.
+        metres = torch.minimum(size.clamp(min=LEAST_TORSO) / target_size, _LARGEST_SPREAD / spread.sqrt())
+        metres = metres.nan_to_num(nan=0.0, posinf=0.0)
+    return predicted[..., :2] - centre - metres * target
+
+
+def perspective_misfit(predicted: Tensor, target: Tensor, visible: Tensor, box: Tensor) -> Tensor:
+    """Known camera, (..., 17, 2), m at the depth of the root; arguments as in :func:`projection_loss`.
+
+    A crop's coordinates and its box give the lines of sight, square pixels and a lens without distortion presumed.
+    """
+    rays = box[..., None, :2] + target * box[..., None, 2:] / 2
+    with torch.no_grad():
+        root = fit_root(predicted.flatten(0, -3), rays.flatten(0, -3), _all_if_none(visible).flatten(0, -2))
+        root = root.view(*predicted.shape[:-2], 1, 3)
+    joints = predicted + root
+    return (joints[..., :2] / joints[..., 2:] - rays) * root[..., 2:]
+
+
+def _all_if_none(visible: Tensor) -> Tensor:
+    """visible (..., 17), but ones where a frame has none: what is fitted to a frame that does not count is finite."""
+    return torch.where(visible.sum(-1, keepdim=True) > 0, visible, 1)
+
+
+MISFITS = {
+    "weak_perspective": weak_perspective_misfit,
+    "torso": torso_misfit,
+    "perspective": perspective_misfit,
+}
+"""Orth() of Eq. 3 by name: distances (..., 17, 2), m, from the projected pose to its 2D target."""
 
 
 def random_rotations(count: int, generator: torch.Generator) -> Tensor:

@@ -4,8 +4,8 @@ import torch
 
 from isopose.errors import UserError
 from isopose.iso import weights
-from isopose.iso.optimise import Segments, optimise, smoothness_term
-from isopose.iso.projection import weak_perspective
+from isopose.iso.optimise import Segments, Variables, optimise, smoothness_term
+from isopose.iso.projection import perspective, torso, weak_perspective
 from isopose.models.discriminator import Discriminator
 from isopose.training.losses import OBJECTIVES
 
@@ -49,8 +49,13 @@ def test_term_and_gradient_of_smoothness_by_autograd():
 
 @pytest.mark.parametrize("options", ALL_WEIGHTINGS)
 @pytest.mark.parametrize("detach_weights", [False, True])
-def test_exact_keypoints_do_not_increase_the_reprojection_error(options, detach_weights):
+@pytest.mark.parametrize("projection", ["weak_perspective", "torso", "perspective"])
+def test_exact_keypoints_do_not_increase_the_reprojection_error(options, detach_weights, projection):
     truth, pose, keypoints, confidence = motion(40)
+    fit = {"weak_perspective": weak_perspective, "torso": torso}.get(projection)
+    if projection == "perspective":
+        keypoints = 32 + 100 * truth[..., :2] / (truth[..., 2:] + 4)
+        fit = perspective(torch.full((40, 2), 100.0), torch.full((40, 2), 32.0))
     result = optimise(
         pose,
         keypoints,
@@ -59,10 +64,118 @@ def test_exact_keypoints_do_not_increase_the_reprojection_error(options, detach_
         detach_weights=detach_weights,
         learning_rate=1e-3,
         smoothness=0.0,
+        projection=fit,
         reference=truth,
     )
     assert result.trace["pixels"][-1] < result.trace["pixels"][0]
     assert result.trace["mpjpe"][-1] < result.trace["mpjpe"][0]
+
+
+def fixed(scale, shift):
+    """A projection of constant scale and shift, whatever it is fitted to."""
+    return lambda pose, keypoints, confidence: (
+        lambda x: scale * x[..., :2] + shift,
+        pose.new_full((len(pose),), scale),
+    )
+
+
+def test_the_minimum_is_that_of_a_linear_solver():
+    """Constant weights and no discriminator: Eq. 10 is a quadratic, x and y of a joint one banded system of frames."""
+    _, pose, keypoints, confidence = motion(12)
+    keypoints = keypoints + np.random.default_rng(1).normal(0, 2, keypoints.shape)
+    scale, shift, smoothness = 25.0, 32.0, 0.8
+    for learning_rate in (3e-3, 3e-4, 3e-5):
+        result = optimise(
+            pose,
+            keypoints,
+            confidence,
+            weighting=CONSTANT,
+            iterations=300,
+            learning_rate=learning_rate,
+            smoothness=smoothness,
+            projection=fixed(scale, shift),
+        )
+        pose = result.pose
+    steps = np.diff(np.eye(12), axis=0)
+    matrix = scale**2 * (np.eye(12) + smoothness * steps.T @ steps)
+    for joint in range(1, 17):
+        expected = np.linalg.solve(matrix, scale * (keypoints[:, joint] - shift))
+        np.testing.assert_allclose(pose[:, joint, :2], expected, atol=1e-4)
+    gap = scale * pose[..., :2] + shift - keypoints
+    loss = (gap**2).sum() + smoothness * scale**2 * (np.diff(pose, axis=0) ** 2).sum()
+    assert result.trace["total"][-1] == pytest.approx(loss / 12, rel=1e-6)
+
+
+@pytest.mark.parametrize("detach_weights", [False, True])
+def test_the_path_is_that_of_adam_written_out(detach_weights):
+    """Eq. 9's weights, smoothness, two clips; the gradient and Adam by their formulas, in numpy."""
+    _, pose, keypoints, confidence = motion(14)
+    keypoints = keypoints + np.random.default_rng(1).normal(0, 1, keypoints.shape)
+    confidence *= np.random.default_rng(2).uniform(0.2, 1, confidence.shape)
+    scale, shift, sigma, smoothness, rate = 25.0, 32.0, 1.5, 0.3, 1e-3
+    first = second = 0.0
+    x = pose.copy()
+    for step in range(1, 31):
+        gap = scale * x[..., :2] + shift - keypoints
+        square = (gap**2).sum(-1)
+        weight = 1 - np.exp(-confidence * square / (2 * sigma**2))
+        slope = confidence / (2 * sigma**2) * np.exp(-confidence * square / (2 * sigma**2))  # dw / d(d^2)
+        gradient = np.zeros_like(x)
+        gradient[..., :2] = (weight + (0 if detach_weights else slope * square))[..., None] * 2 * scale * gap
+        for frame in range(13):
+            if frame != 8:  # from the first clip's last frame to the second's first
+                pull = 2 * smoothness * scale**2 * (x[frame + 1] - x[frame])
+                gradient[frame + 1] += pull
+                gradient[frame] -= pull
+        gradient[:, 0] = 0
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        x -= rate * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+    result = optimise(
+        pose,
+        keypoints,
+        confidence,
+        weighting=weights.weighting("soft", sigma=sigma),
+        lengths=[9, 5],
+        iterations=30,
+        learning_rate=rate,
+        smoothness=smoothness,
+        detach_weights=detach_weights,
+        projection=fixed(scale, shift),
+    )
+    np.testing.assert_allclose(result.pose, x, atol=1e-9)
+
+
+@pytest.mark.parametrize("detach_weights", [False, True])
+@pytest.mark.parametrize("kind", ["soft", "robust"])
+def test_detached_weights_leave_their_own_derivative_out(kind, detach_weights):
+    """The gradient of w(d) d^2, with and without w'(d) d^2."""
+    _, pose, keypoints, confidence = motion(6)
+    confidence *= 0.7
+    x = torch.from_numpy(pose.copy()).requires_grad_(True)
+    options = {"soft": {"sigma": 1.5}, "robust": {"scale": 1.5}}[kind]
+    optimise(
+        pose,
+        keypoints,
+        confidence,
+        weighting=weights.weighting(kind, **options),
+        iterations=1,
+        smoothness=0.0,
+        detach_weights=detach_weights,
+        projection=fixed(25.0, 32.0),
+        variables=Variables([x], lambda: x, shared=False),
+    )
+    gap = 25 * pose[..., :2] + 32 - keypoints
+    d = np.linalg.norm(gap, axis=-1)
+    if kind == "soft":
+        decay = np.exp(-0.7 * d**2 / (2 * 1.5**2))
+        weight, derivative = 1 - decay, 0.7 * d / 1.5**2 * decay
+    else:
+        weight = 1.5**2 / (1.5**2 + d**2)
+        derivative = -2 * d * 1.5**2 / (1.5**2 + d**2) ** 2
+    by_distance = 2 * weight * d + (0 if detach_weights else derivative * d**2)
+    expected = by_distance[..., None] * 25 * gap / np.maximum(d, 1e-300)[..., None]
+    np.testing.assert_allclose(x.grad[:, 1:, :2], expected[:, 1:], rtol=1e-6, atol=1e-6)
+    assert (x.grad[..., 2] == 0).all()
 
 
 def test_a_perfect_pose_with_exact_keypoints_stays():
@@ -105,6 +218,87 @@ def test_one_batch_equals_clip_by_clip(discriminator):
     for name, values in batch.trace.items():
         expected = sum(n * result.trace[name] for n, result in zip(lengths, single, strict=True)) / sum(lengths)
         np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-12)
+
+
+EXIT = dict(weighting=weights.weighting("soft", sigma=1.0), iterations=40, learning_rate=2e-3, tolerance=0.03)
+
+
+@pytest.mark.parametrize("adversarial_every", [1, 3])
+def test_a_clip_stops_where_its_objective_hardly_falls(adversarial_every):
+    """Found in the trace of a run to the end; Adam's first steps may be uphill, and stop a clip, too."""
+    truth, pose, keypoints, confidence = motion(20)
+    settings = EXIT | dict(discriminator=judge, adversarial=10.0, segment_frames=8, adversarial_every=adversarial_every)
+    to_the_end = optimise(pose, keypoints, confidence, **settings | {"tolerance": 0.0}, reference=truth)
+    total = to_the_end.trace["total"]
+    stop = next(k for k in range(1, 41) if total[k - 1] - total[k] <= 0.03 * total[k - 1])
+    assert 3 < stop < 40
+    result = optimise(pose, keypoints, confidence, **settings, reference=truth)
+    assert to_the_end.iterations.tolist() == [40] and result.iterations.tolist() == [stop]
+    np.testing.assert_array_equal(
+        result.pose, optimise(pose, keypoints, confidence, **settings | {"tolerance": 0.0, "iterations": stop}).pose
+    )
+    assert result.trace["moving"].tolist() == [1] * stop + [0] * (41 - stop)
+    for name, values in to_the_end.trace.items():
+        np.testing.assert_array_equal(result.trace[name], np.append(values[: stop + 1], [values[stop]] * (40 - stop)))
+
+
+@pytest.mark.parametrize("discriminator", [None, judge])
+def test_clips_stop_one_by_one_as_each_does_alone(discriminator):
+    lengths = [20, 7, 33, 1, 16]
+    parts = [motion(length, seed)[1:] for seed, length in enumerate(lengths)]
+    arrays = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    settings = EXIT | dict(tolerance=0.05, discriminator=discriminator, adversarial=10.0, adversarial_every=2)
+    batch = optimise(*arrays, lengths=lengths, segment_frames=16, **settings)
+    single = [optimise(*part, segment_frames=16, **settings) for part in parts]
+    assert batch.iterations.tolist() == [result.iterations.item() for result in single]
+    assert len(set(batch.iterations)) > 2
+    np.testing.assert_allclose(batch.pose, np.concatenate([result.pose for result in single]), atol=1e-9)
+
+
+def test_clips_that_share_a_variable_stop_together():
+    parts = [motion(length, seed) for seed, length in enumerate([20, 9])]
+    _, pose, keypoints, confidence = (np.concatenate(part) for part in zip(*parts, strict=True))
+    pose[:20] += 0.02 * (np.arange(17) > 0)[:, None]
+    found = {}
+    for tolerance in (0.0, 0.03):
+        offset = torch.zeros(17, 3, dtype=torch.float64, requires_grad=True)
+        move = Variables([offset], lambda offset=offset: torch.from_numpy(pose) + offset, shared=True)
+        found[tolerance] = optimise(
+            pose, keypoints, confidence, lengths=[20, 9], variables=move, **EXIT | {"tolerance": tolerance}
+        )
+    total = found[0.0].trace["total"]
+    stop = next(k for k in range(1, 41) if total[k - 1] - total[k] <= 0.03 * total[k - 1])
+    assert found[0.03].iterations.tolist() == [stop, stop] and stop < 40
+
+
+def test_the_pose_given_as_the_variable_is_the_default():
+    _, pose, keypoints, confidence = motion(20)
+    settings = dict(weighting=CONSTANT, iterations=20, discriminator=judge, adversarial_every=3)
+    x = torch.from_numpy(pose.copy()).requires_grad_(True)
+    result = optimise(pose, keypoints, confidence, variables=Variables([x], lambda: x, shared=False), **settings)
+    np.testing.assert_allclose(result.pose, optimise(pose, keypoints, confidence, **settings).pose, atol=1e-12)
+    np.testing.assert_array_equal(x.detach(), result.pose)
+
+
+def test_variables_that_start_elsewhere_are_told():
+    _, pose, keypoints, confidence = motion(5)
+    elsewhere = torch.from_numpy(pose + 0.5).requires_grad_(True)
+    with pytest.raises(ValueError, match="variables: their poses are 0.5 m off `pose`; expected less than 0.001 m"):
+        optimise(
+            pose,
+            keypoints,
+            confidence,
+            weighting=CONSTANT,
+            variables=Variables([elsewhere], lambda: elsewhere, shared=False),
+        )
+    with pytest.raises(ValueError, match=r"variables: shape \(4, 17, 3\); expected \(5, 17, 3\)"):
+        optimise(
+            pose,
+            keypoints,
+            confidence,
+            weighting=CONSTANT,
+            variables=Variables([elsewhere], lambda: elsewhere[:4], shared=False),
+        )
 
 
 def test_trace_adds_up_and_starts_at_the_initial_pose():
@@ -160,10 +354,13 @@ def test_segments_cover_each_frame_once():
 
 def test_one_logit_a_segment_counts_for_its_own_frames():
     segments = Segments.cut([6], 4, torch.device("cpu"))
-    loss = segments.generator_loss(lambda poses: torch.zeros(len(poses)), torch.zeros(6, 17, 3), "non_saturating")
-    assert loss.item() == pytest.approx(6 * np.log(2))
-    loss = segments.generator_loss(lambda poses: torch.tensor([3.0, 5.0]), torch.zeros(6, 17, 3), "wgan_gp")
-    assert loss.item() == pytest.approx(-(4 * 3 + 2 * 5))
+    logits = segments.logits(lambda poses: poses[:, 0, 0, 0], torch.arange(6.0)[:, None, None].expand(6, 17, 3))
+    assert logits.tolist() == [0, 0, 0, 0, 2, 2]
+    assert segments.logits(lambda poses: torch.tensor([3.0, 5.0]), torch.zeros(6, 17, 3)).tolist() == [3] * 4 + [5] * 2
+    _, pose, keypoints, confidence = motion(6)
+    settings = dict(weighting=CONSTANT, iterations=0, segment_frames=4)
+    result = optimise(pose, keypoints, confidence, discriminator=lambda poses: 0 * poses[:, 0, 0, 0], **settings)
+    assert result.trace["adversarial"].tolist() == pytest.approx([np.log(2)])
 
 
 def test_an_unknown_objective_is_refused():

@@ -7,7 +7,8 @@ from isopose.camera import Camera, project
 from isopose.crops import boxes_around, crop_intrinsics, image_to_crop
 from isopose.iso import weights
 from isopose.iso.optimise import optimise
-from isopose.iso.projection import LEAST_DEPTH, fit_root, perspective, weak_perspective
+from isopose.iso.projection import LEAST_DEPTH, TORSO, fit_root, perspective, torso, weak_perspective
+from isopose.skeleton import JOINTS
 
 CAMERA = Camera(np.array([[1100.0, 0, 480], [0, 1150, 520], [0, 0, 1]]), np.eye(3), np.zeros(3))
 SIZE = 32
@@ -48,7 +49,7 @@ def test_the_root_is_that_of_an_iterative_solver():
         def off_the_ray(place, frame=frame):
             joints = pose[frame] + place
             gap = joints[:, :2] - rays[frame] * joints[:, 2:]
-            return (np.sqrt(confidence[frame] + 1e-3)[:, None] * gap).ravel()
+            return (np.sqrt(confidence[frame])[:, None] * gap).ravel()
 
         expected = least_squares(off_the_ray, root[frame]).x
         np.testing.assert_allclose(found[frame], expected, atol=1e-5)
@@ -58,8 +59,9 @@ def test_keypoints_that_make_no_sense_leave_everyone_before_the_camera():
     pose, _, focal, centre, _ = scene()
     nonsense = np.random.default_rng(2).uniform(0, SIZE, pose.shape[:-1] + (2,))
     for confidence in (np.ones, np.zeros):
-        root = fit_root(*tensors(pose, (nonsense - centre[:, None]) / focal[:, None], confidence(pose.shape[:-1])))
-        assert (torch.from_numpy(pose[..., 2]) + root[:, 2:]).min() >= LEAST_DEPTH - 1e-9
+        _, scale = perspective(*tensors(focal, centre))(*tensors(pose, nonsense, confidence(pose.shape[:-1])))
+        depth = focal.mean(1) / scale.numpy()
+        assert (pose[..., 2] + depth[:, None]).min() >= LEAST_DEPTH - 1e-9
 
 
 def test_at_the_least_depth_the_root_is_still_the_best_one_beside_it():
@@ -95,6 +97,56 @@ def test_orth_of_a_frame_without_confidence_is_fitted_to_all_joints_alike():
         projection, scale = weak_perspective(pose, keypoints, seen)
         torch.testing.assert_close(scale, alike[1])
         torch.testing.assert_close(projection(pose), alike[0](pose))
+
+
+def test_torso_by_a_loop():
+    rng = np.random.default_rng(4)
+    pose, _, _, _, keypoints = scene(frames=5)
+    keypoints = keypoints + rng.normal(0, 1, keypoints.shape)
+    confidence = rng.uniform(0, 1, keypoints.shape[:-1])
+    projection, scale = torso(*tensors(pose, keypoints, confidence))
+    projected = projection(torch.from_numpy(pose + 0.1)).numpy()
+    names = ["pelvis", "r_hip", "l_hip", "thorax", "l_shoulder", "r_shoulder"]
+    for frame in range(5):
+        weights = {JOINTS.index(name): confidence[frame, JOINTS.index(name)] + 1e-3 for name in names}
+        total = sum(weights.values())
+        centres, sizes = [], []
+        for points in (pose[frame, :, :2], keypoints[frame]):
+            centres.append(sum(w * points[joint] for joint, w in weights.items()) / total)
+            squares = sum(w * np.sum((points[joint] - centres[-1]) ** 2) for joint, w in weights.items())
+            sizes.append(np.sqrt(squares / total))
+        assert scale[frame].item() == pytest.approx(sizes[1] / sizes[0], rel=1e-9)
+        for joint in range(17):
+            normalised = (pose[frame, joint, :2] + 0.1 - centres[0]) / sizes[0]
+            np.testing.assert_allclose(projected[frame, joint], centres[1] + sizes[1] * normalised, rtol=1e-9)
+
+
+def test_limbs_that_were_found_in_the_wrong_place_do_not_move_the_torso():
+    pose, _, _, _, _ = tensors(*scene())
+    keypoints, confidence = 12 + 20 * pose[..., :2], torch.ones_like(pose[..., 0])
+    limbs = [joint for joint in range(17) if joint not in TORSO]
+    keypoints[:, limbs] += 9
+    projection, scale = torso(pose, keypoints, confidence)
+    torch.testing.assert_close(scale, torch.full_like(scale, 20))
+    torch.testing.assert_close(projection(pose), 12 + 20 * pose[..., :2])
+
+
+@pytest.mark.parametrize("seen", [0, 1])
+def test_a_torso_of_which_too_little_was_found_is_fitted_to_all_its_joints(seen):
+    pose, _, _, _, _ = tensors(*scene())
+    confidence = torch.zeros_like(pose[..., 0])
+    confidence[:, :seen] = 1
+    _, scale = torso(pose, 12 + 20 * pose[..., :2], confidence)
+    torch.testing.assert_close(scale, torch.full_like(scale, 20))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_torso_in_one_place_stays_finite(dtype):
+    pose = torch.from_numpy(scene()[0]).to(dtype)
+    place, confidence = torch.full((*pose.shape[:-1], 2), 7.0, dtype=dtype), torch.ones(pose.shape[:-1], dtype=dtype)
+    for poses, keypoints in ((pose, place), (0 * pose, place), (0 * pose, pose[..., :2])):
+        projection, scale = torso(poses, keypoints, confidence)
+        assert projection(pose).isfinite().all() and scale.isfinite().all()
 
 
 def test_the_true_camera_leads_nearer_to_the_truth_than_orth():

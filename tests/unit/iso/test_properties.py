@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isopose.iso.optimise import optimise
-from isopose.iso.projection import perspective, weak_perspective
+from isopose.iso.projection import perspective, torso, weak_perspective
 from isopose.iso.weights import weighting
 from isopose.models.discriminator import Discriminator
 
@@ -35,7 +35,7 @@ def scene(seed, frames, noise):
         [{"kind": "constant"}, {"kind": "calibrated"}, {"kind": "hard", "threshold": 0.9}]
         + [{"kind": "soft", "sigma": 1.0}, {"kind": "robust", "scale": 1.0}]
     ),
-    st.sampled_from(["orth", "camera"]),
+    st.sampled_from(["orth", "torso", "camera"]),
 )
 def test_exact_detections_of_full_confidence_never_raise_the_reprojection_error(seed, frames, noise, weights, camera):
     pose, keypoints = scene(seed, frames, noise)
@@ -47,7 +47,7 @@ def test_exact_detections_of_full_confidence_never_raise_the_reprojection_error(
         weighting=weighting(**weights),
         iterations=25,
         smoothness=0.0,
-        projection={"orth": weak_perspective, "camera": known}[camera],
+        projection={"orth": weak_perspective, "torso": torso, "camera": known}[camera],
     ).trace
     for term in ("reprojection", "pixels"):
         assert trace[term][-1] < trace[term][0]

@@ -1,21 +1,26 @@
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from typer.testing import CliRunner
 
+from isopose import lifting
 from isopose.camera import Camera, project
 from isopose.crops import boxes_around, image_to_crop
 from isopose.datasets.store import Clip, Detections, DetectionStore, PoseStore, SequenceStore, View, ViewKey
 from isopose.errors import UserError
 from isopose.iso import refine
 from isopose.models.discriminator import Discriminator
+from isopose.models.lifter import Lifter
 from isopose.sparse_maps import SparseMaps
 
 PARAMS = {
     "weighting": {"kind": "soft", "sigma": 1.0},
     "projection": "weak_perspective",
+    "variable": "pose",
     "iterations": 30,
     "learning_rate": 0.001,
     "smoothness": 0.05,
@@ -24,6 +29,7 @@ PARAMS = {
     "objective": "least_squares",
     "segment_frames": 8,
     "detach_weights": False,
+    "tolerance": 0.0,
     "threads": 1,
     "device": "cpu",
 }
@@ -56,13 +62,46 @@ def files(tmp_path):
             boxes = boxes_around(keypoints)
             points = image_to_crop(keypoints, boxes, 48)
             detections.write(key, Detections(points, np.full((frames, 17), 0.99), boxes, maps))
-    calibration = {"calibrator": {"kind": "temperature", "parameters": {"temperature": 1.0}}}
-    (tmp_path / "calibration.json").write_text(json.dumps(calibration))
-    Discriminator(width=8, layers=1).save(tmp_path / "discriminator.safetensors")
+    write_models(tmp_path)
     return tmp_path
 
 
-def run(folder, name="refined", **changes):
+def write_models(folder):
+    calibration = {"calibrator": {"kind": "temperature", "parameters": {"temperature": 1.0}}}
+    (folder / "calibration.json").write_text(json.dumps(calibration))
+    Discriminator(width=8, layers=1).save(folder / "discriminator.safetensors")
+
+
+LIFTER = {
+    "architecture": "multi_stride",
+    "embedding": {"kind": "conv", "width": 16, "channels": 8},
+    "box": True,
+    "strides": [1, 2],
+    "frames": 16,
+    "width": 8,
+    "max_layers": 1,
+    "dropout": 0.0,
+    "map_size": 16,
+}
+
+
+@pytest.fixture
+def lifted(motion, tmp_path):
+    """Two clips in two views, with heatmaps, and what an untrained lifter makes of them."""
+    torch.manual_seed(0)
+    lifter = Lifter(LIFTER)
+    torch.nn.init.normal_(lifter.tcn.head.weight, std=0.1)
+    lifter.mean_pose.copy_(0.3 * torch.randn(17, 3))
+    lifter.save(tmp_path / "lifter.safetensors")
+    for name, source in {"sequences.h5": "sequences.h5", "detections.h5": "train.h5"}.items():
+        shutil.copy(motion / source, tmp_path / name)
+    stores = {"test": tmp_path / "sequences.h5"}
+    lifting.run(tmp_path / "detections.h5", tmp_path / "lifter.safetensors", stores, tmp_path / "poses.h5")
+    write_models(tmp_path)
+    return tmp_path
+
+
+def run(folder, name="refined", lifter=None, **changes):
     paths = {
         "poses": "poses.h5",
         "detections": "detections.h5",
@@ -75,6 +114,8 @@ def run(folder, name="refined", **changes):
     arguments = ["--store", f"test={folder / 'sequences.h5'}", "--params", json.dumps(PARAMS | changes)]
     for option, path in paths.items():
         arguments += [f"--{option}", str(folder / path)]
+    if lifter:
+        arguments += ["--lifter", str(folder / lifter)]
     result = CliRunner().invoke(refine.app, arguments, env={"MLFLOW_TRACKING_URI": None}, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return pd.read_csv(folder / f"{name}.csv")
@@ -139,7 +180,9 @@ def test_a_critic_of_upper_triangles_serves_as_any_discriminator(files):
 
 
 def test_an_unknown_projection_is_refused_by_name(files):
-    with pytest.raises(UserError, match="'projection' is 'fisheye'; expected one of weak_perspective, perspective"):
+    with pytest.raises(
+        UserError, match="'projection' is 'fisheye'; expected one of weak_perspective, torso, perspective"
+    ):
         run(files, projection="fisheye")
 
 
@@ -154,3 +197,48 @@ def test_lens_distortion_is_taken_out_of_the_keypoints():
     assert np.abs(seen - expected).max() > 1
     keypoints = refine._pinhole_keypoints(found, lens)
     np.testing.assert_allclose(keypoints, image_to_crop(expected, boxes, 48), atol=1e-6)
+
+
+@pytest.mark.parametrize("variable", ["network", "latent"])
+def test_a_part_of_the_lifter_is_optimised_instead_of_the_pose(lifted, variable):
+    settings = dict(iterations=10, learning_rate=0.01, weighting={"kind": "constant"})
+    trace = run(lifted, variable, "lifter.safetensors", variable=variable, **settings)
+    pose = run(lifted, "pose", "no such lifter", variable="pose", **settings)
+    np.testing.assert_allclose(trace.iloc[0], pose.iloc[0], rtol=1e-3)
+    assert trace["total"].iloc[-1] < trace["total"].iloc[0]
+    assert trace["pixels"].iloc[-1] < trace["pixels"].iloc[0]
+    for refined, before in zip(
+        read(lifted / f"{variable}.h5").values(), read(lifted / "poses.h5").values(), strict=True
+    ):
+        assert refined.shape == before.shape and (refined[:, 0] == 0).all()
+        assert np.abs(refined - before).max() > 1e-3
+    inputs = {name: json.loads((lifted / f"{name}.json").read_text())["inputs"] for name in (variable, "pose")}
+    assert [name for name in inputs[variable] if name not in inputs["pose"]] == [str(lifted / "lifter.safetensors")]
+
+
+def test_batches_of_latent_vectors_change_nothing(lifted, monkeypatch):
+    settings = dict(variable="latent", iterations=5, learning_rate=0.01)
+    run(lifted, "whole", "lifter.safetensors", **settings)
+    monkeypatch.setattr(refine, "CHUNK_FRAMES", 5)
+    run(lifted, "pieces", "lifter.safetensors", **settings)
+    for one, other in zip(read(lifted / "whole.h5").values(), read(lifted / "pieces.h5").values(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_a_variable_that_cannot_be_had_is_told_in_a_line(lifted):
+    with pytest.raises(UserError, match="'variable' is 'weights'; expected one of pose, network, latent"):
+        run(lifted, variable="weights")
+    with pytest.raises(UserError, match="--lifter: is missing; expected the lifter that made the poses"):
+        run(lifted, variable="latent")
+    Lifter(LIFTER).save(lifted / "other.safetensors")
+    with pytest.raises(UserError, match="poses.h5: are not what --lifter makes of .*detections.h5"):
+        run(lifted, lifter="other.safetensors", variable="network")
+
+
+def test_early_exit_ends_the_trace_with_what_stopped(files):
+    trace = run(files, tolerance=0.2)
+    assert trace["iteration"].tolist() == list(range(31))
+    assert trace["moving"].iloc[0] == 1 and trace["moving"].iloc[-1] == 0
+    assert (trace["moving"].diff().iloc[1:] <= 0).all()
+    still = trace[trace["moving"] == 0].drop(columns="iteration")
+    assert len(still) > 1 and (still == still.iloc[-1]).all().all()

@@ -40,6 +40,7 @@ PARAMS = {
     "rotate3d": 0.5,
     "virtual_views": 0.5,
     "weights": {"multi_view": 0.5, "projection": 0.1, "adversarial": 0.01},
+    "projection": "weak_perspective",
     "loss_unit": 0.1,
     "discriminator": {
         "kind": "spatial_temporal",
@@ -149,6 +150,15 @@ def test_the_adversarial_gradient_reaches_the_lifter_alone(motion):
     trainer._judge(poses).sum().backward()
     assert (poses.grad != 0).any()
     assert all(p.grad is None and p.requires_grad for p in trainer.discriminator.parameters())
+
+
+def test_eq_3_with_the_known_camera_finds_no_fault_with_the_truth_of_mirrored_and_turned_clips(motion):
+    data = load(motion)
+    for projection, expected in {"perspective": 0, "weak_perspective": None, "torso": None}.items():
+        trainer = stage.Trainer(data, PARAMS | {"projection": projection}, 0.001, 1)
+        batch = trainer.samplers[1].draw()
+        found = trainer._projection(batch.poses, batch).item()
+        assert found < 1e-7 if expected == 0 else found > 1e-3
 
 
 def with_objective(objective):

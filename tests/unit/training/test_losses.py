@@ -3,19 +3,31 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import least_squares, minimize
 from scipy.spatial.transform import Rotation
 from scipy.stats import kstest
 
+from isopose.camera import Camera, project
+from isopose.crops import boxes_around
 from isopose.errors import UserError
+from isopose.models.lifter import normalised_boxes, to_crop
+from isopose.skeleton import JOINTS
 from isopose.training import losses
 
 UNIT = 0.1
+PROJECTIONS = ("weak_perspective", "torso", "perspective")
+TORSO = [JOINTS.index(name) for name in ("pelvis", "r_hip", "l_hip", "thorax", "l_shoulder", "r_shoulder")]
 
 
 def poses(*shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return 0.4 * torch.randn(*shape, 17, 3, dtype=torch.float64, generator=generator)
+
+
+def boxes(*shape):
+    """Boxes of crops some metres away from the middle of the image."""
+    generator = torch.Generator().manual_seed(9)
+    return torch.tensor([0.05, -0.03, 0.4]) + 0.02 * torch.rand(*shape, 3, dtype=torch.float64, generator=generator)
 
 
 def test_pose_loss_is_eq_1():
@@ -58,41 +70,120 @@ def test_projection_loss_is_eq_3_with_the_best_weak_perspective_camera():
         camera = minimize(misfit, [100, 500, 500], method="BFGS", options={"gtol": 1e-8}).x
         squares += misfit(camera) / camera[0] ** 2
         count += seen.sum()
-    found = losses.projection_loss(predicted, target, visible, UNIT)
+    found = losses.projection_loss(predicted, target, visible, boxes(3), UNIT)
     assert found.item() == pytest.approx(squares / count / UNIT**2, rel=1e-6)
 
 
-def test_projection_loss_has_the_unit_of_the_pose():
+def test_projection_loss_is_eq_3_of_torso_normalised_points():
+    predicted = poses(3)
+    target = 120 * predicted[..., :2] + 500 + 10 * poses(3, seed=1)[..., :2]
+    visible = torch.rand(3, 17, generator=torch.Generator().manual_seed(0)) < 0.7
+    squares, count = 0.0, 0
+    for pose, points, seen in zip(predicted.numpy(), target.numpy(), visible.numpy(), strict=True):
+        torso = [joint for joint in TORSO if seen[joint]]
+        centres = [np.mean([place[joint] for joint in torso], axis=0) for place in (pose[:, :2], points)]
+        sizes = [
+            np.sqrt(np.mean([np.sum((place[joint] - centre) ** 2) for joint in torso]))
+            for place, centre in zip((pose[:, :2], points), centres, strict=True)
+        ]
+        for joint in np.flatnonzero(seen):
+            here, there = (pose[joint, :2] - centres[0]) / sizes[0], (points[joint] - centres[1]) / sizes[1]
+            squares += np.sum((sizes[0] * (here - there)) ** 2)
+            count += 1
+    found = losses.projection_loss(predicted, target, visible, boxes(3), UNIT, "torso")
+    assert found.item() == pytest.approx(squares / count / UNIT**2, rel=1e-9)
+
+
+def test_projection_loss_is_eq_3_with_the_known_camera():
+    predicted, box = poses(2, 3), boxes(2, 3)
+    target = poses(2, 3, seed=1)[..., :2]
+    visible = torch.rand(2, 3, 17, generator=torch.Generator().manual_seed(0)) < 0.7
+    squares, count = 0.0, 0
+    for frame in np.ndindex(2, 3):
+        seen = visible[frame].numpy()
+        pose, rays = predicted[frame][seen].numpy(), (box[frame][:2] + target[frame][seen] * box[frame][2] / 2).numpy()
+
+        def off_the_ray(place, pose=pose, rays=rays):
+            joints = pose + place
+            return (joints[:, :2] - rays * joints[:, 2:]).ravel()
+
+        root = least_squares(off_the_ray, [0, 0, 4.0], xtol=1e-12, ftol=1e-12, gtol=1e-12).x
+        root[2] = max(root[2], 0.5 - predicted[frame][:, 2].min().item())
+        root[:2] = np.mean(rays * (pose[:, 2:] + root[2]) - pose[:, :2], axis=0)
+        joints = pose + root
+        squares += np.sum((root[2] * (joints[:, :2] / joints[:, 2:] - rays)) ** 2)
+        count += seen.sum()
+    found = losses.projection_loss(predicted, target, visible, box, UNIT, "perspective")
+    assert found.item() == pytest.approx(squares / count / UNIT**2, rel=1e-6)
+
+
+def test_the_known_camera_finds_no_fault_with_the_truth_however_near():
+    camera = Camera(np.array([[1100.0, 0, 480], [0, 1100, 520], [0, 0, 1]]), np.eye(3), np.zeros(3))
+    truth = poses(4) - poses(4)[:, :1]
+    image = project((truth + torch.tensor([0.4, -0.1, 2.5])).numpy(), camera)
+    box = boxes_around(image)
+    target, box = torch.from_numpy(to_crop(image, box)), torch.from_numpy(normalised_boxes(box, camera))
+    found = {p: losses.projection_loss(truth.float(), target, torch.ones(4, 17), box, UNIT, p) for p in PROJECTIONS}
+    assert found["perspective"].item() < 1e-8
+    assert found["weak_perspective"].item() > 0.01 and found["torso"].item() > 0.01
+
+
+@pytest.mark.parametrize("projection", ["weak_perspective", "torso"])
+def test_projection_loss_has_the_unit_of_the_pose(projection):
     predicted, target = poses(3), poses(3, seed=1)[..., :2]
-    visible = torch.ones(3, 17)
-    small, large = (losses.projection_loss(predicted, scale * target + 7, visible, UNIT) for scale in (1, 1000))
+    small, large = (
+        losses.projection_loss(predicted, scale * target + 7, torch.ones(3, 17), boxes(3), UNIT, projection)
+        for scale in (1, 1000)
+    )
     torch.testing.assert_close(small, large)
 
 
-def test_projection_loss_ignores_hidden_joints_and_frames_that_tell_nothing():
+@pytest.mark.parametrize("projection", PROJECTIONS)
+def test_projection_loss_ignores_hidden_joints_and_frames_that_tell_nothing(projection):
     predicted = poses(2).requires_grad_()
-    target = 100 * poses(2, seed=1)[..., :2]
+    target = poses(2, seed=1)[..., :2]
     visible = torch.ones(2, 17, dtype=torch.bool)
     visible[0, 5] = False
     visible[1, 1:] = False
-    loss = losses.projection_loss(predicted, target, visible, UNIT)
+    loss = losses.projection_loss(predicted, target, visible, boxes(2), UNIT, projection)
     loss.backward()
     gradient = predicted.grad
     assert (gradient[1] == 0).all()
     assert (gradient[0, 5] == 0).all()
-    assert (gradient[..., 2] == 0).all()
+    assert (gradient[..., 2] == 0).all() == (projection != "perspective")
     assert (gradient[0, 6, :2] != 0).all()
-    nothing = losses.projection_loss(predicted, target, torch.zeros(2, 17), UNIT)
+    moved = target.clone()
+    moved[0, 5] = torch.nan
+    moved[1] = torch.nan
+    assert losses.projection_loss(predicted, moved, visible, boxes(2), UNIT, projection) == loss
+    nothing = losses.projection_loss(predicted, target, torch.zeros(2, 17), boxes(2), UNIT, projection)
     assert nothing.item() == 0
 
 
-def test_projection_loss_of_a_collapsed_pose_stays_finite():
-    predicted = torch.zeros(1, 17, 3, requires_grad=True)
-    target = 300 + 100 * poses(1)[..., :2].float()
-    loss = losses.projection_loss(predicted, target, torch.ones(1, 17), UNIT)
+def test_a_frame_of_whose_torso_one_joint_is_seen_tells_a_torso_nothing():
+    visible = torch.ones(2, 17)
+    visible[1, TORSO[1:]] = 0
+    predicted, target, box = poses(2), poses(2, seed=1)[..., :2], boxes(2)
+    both = losses.projection_loss(predicted, target, visible, box, UNIT, "torso")
+    assert both == losses.projection_loss(predicted[:1], target[:1], visible[:1], box[:1], UNIT, "torso")
+
+
+@pytest.mark.parametrize("projection", PROJECTIONS)
+@pytest.mark.parametrize("collapsed", ["pose", "target"])
+def test_projection_loss_of_what_has_collapsed_stays_finite(projection, collapsed):
+    predicted = poses(1, seed=1).float()
+    target = poses(1)[..., :2].float()
+    predicted, target = (0 * predicted, target) if collapsed == "pose" else (predicted, 0 * target)
+    predicted.requires_grad_()
+    loss = losses.projection_loss(predicted, target, torch.ones(1, 17), boxes(1).float(), UNIT, projection)
     loss.backward()
-    assert 0 < loss.item() < 2 / UNIT**2
+    assert 0 < loss.item() < 5 / UNIT**2
     assert predicted.grad.isfinite().all()
+
+
+def test_an_unknown_projection_is_refused_by_name():
+    with pytest.raises(UserError, match="'fisheye' is unknown; expected one of weak_perspective, torso, perspective"):
+        losses.projection_loss(poses(1), poses(1)[..., :2], torch.ones(1, 17), boxes(1), UNIT, "fisheye")
 
 
 def test_random_rotations_are_eq_5():
