@@ -118,7 +118,6 @@ def _check(path: Path, sequence: PoseSequence) -> None:
     K = sequence.K
     faults = {
         "jointPositions": _unlikely(sequence.joints[sequence.valid]),
-        "poses2d": not np.isfinite(sequence.detections).all(),
         "cam_poses": _unlikely(sequence.extrinsics[used])
         or bool(np.abs(rotation @ rotation.swapaxes(-1, -2) - np.eye(3)).max(initial=0) > _ROTATION_TOLERANCE)
         or bool((np.linalg.det(rotation) < 0).any()),
@@ -189,49 +188,43 @@ def load(path: Path) -> Arrays:
         content = _Unpickler(file, encoding="latin1").load()
     if not isinstance(content, dict):
         raise ValueError(f"is a {type(content).__name__}, not a dictionary")
-    positions = _field(content, "jointPositions", list)
-    people = len(positions)
-    frames = len(positions[0]) if people and isinstance(positions[0], np.ndarray) and positions[0].ndim else 0
+    people = len(_people(content, "jointPositions"))
+    first = np.shape(_people(content, "jointPositions")[0]) if people else ()
+    frames = first[0] if first else 0
     if not frames:
         raise ValueError("'jointPositions' has no people or no frames")
-    stacked = {
-        name: _stack(content, key, people, (frames, *shape))
-        for name, key, shape in (
-            ("joints", "jointPositions", (3 * len(SMPL_JOINTS),)),
-            ("detections", "poses2d", (3, 18)),
-            ("valid", "campose_valid", ()),
-        )
-    }
-    stacked["valid"] = stacked["valid"] > 0
-    genders = [str(gender)[:1] for gender in _field(content, "genders", list)]
-    if len(genders) != people:
-        raise ValueError(f"'genders' has {len(genders)} entries for {people} people")
-    return stacked | {
-        "extrinsics": _array("cam_poses", _field(content, "cam_poses", np.ndarray), (frames, 4, 4)),
-        "K": _array("cam_intrinsics", _field(content, "cam_intrinsics", np.ndarray), (3, 3)),
-        "genders": np.array(genders),
+    genders = _people(content, "genders", people)
+    return {
+        "joints": _stack(content, "jointPositions", people, (frames, 3 * len(SMPL_JOINTS))),
+        "detections": _stack(content, "poses2d", people, (frames, 3, 18)),
+        "valid": _stack(content, "campose_valid", people, (frames,)) > 0,
+        "extrinsics": _array("cam_poses", content.get("cam_poses"), (frames, 4, 4)),
+        "K": _array("cam_intrinsics", content.get("cam_intrinsics"), (3, 3)),
+        "genders": np.array([str(gender)[:1] for gender in genders]),
     }
 
 
-def _field(content: Mapping[str, Any], key: str, kind: type) -> Any:
-    if not isinstance(content.get(key), kind):
-        found = type(content[key]).__name__ if key in content else "missing"
-        raise ValueError(f"'{key}' is {found}, not {kind.__name__}")
-    return content[key]
+def _people(content: Mapping[str, Any], key: str, people: int | None = None) -> Any:
+    """A field that has an entry for each of the people."""
+    values = content.get(key)
+    if not isinstance(values, list | tuple) and not (isinstance(values, np.ndarray) and values.ndim):
+        raise ValueError(f"'{key}' is {'missing' if values is None else 'no list of people'}")
+    if people is not None and len(values) != people:
+        raise ValueError(f"'{key}' has {len(values)} entries for {people} people")
+    return values
 
 
 def _stack(content: Mapping[str, Any], key: str, people: int, shape: tuple[int, ...]) -> np.ndarray:
-    values = _field(content, key, list)
-    if len(values) != people:
-        raise ValueError(f"'{key}' has {len(values)} entries for {people} people")
-    return np.stack([_array(key, value, shape) for value in values])
+    return np.stack([_array(key, value, shape) for value in _people(content, key, people)])
 
 
 def _array(key: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub" or value.shape != shape:
-        found = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
-        raise ValueError(f"'{key}' holds {found}, not numbers {shape}")
-    return value.astype(np.float64)
+    if value is None:
+        raise ValueError(f"'{key}' is missing")
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub" or array.shape != shape:
+        raise ValueError(f"'{key}' holds {array.dtype} {array.shape}, not numbers {shape}")
+    return array.astype(np.float64)
 
 
 class _Unpickler(pickle.Unpickler):

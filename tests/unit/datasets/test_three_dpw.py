@@ -91,6 +91,17 @@ def test_frames_that_are_not_valid_divide_a_clip(tmp_path, caplog):
     assert f"{NAME}_1: left out 4 of 12 frames" in caplog.text
 
 
+def test_lists_in_place_of_arrays_are_read(tmp_path, worker):
+    content = generator.sequence(NAME, invalid=[(0, 1)])
+    content["campose_valid"] = [valid.tolist() for valid in content["campose_valid"]]
+    content["jointPositions"] = np.stack(content["jointPositions"])
+    generator.write(tmp_path, {("test", NAME): content})
+    sequence = three_dpw.read_sequence(tmp_path / f"sequenceFiles/test/{NAME}.pkl", worker)
+    np.testing.assert_array_equal(sequence.joints.reshape(2, 12, 72), content["jointPositions"])
+    assert sequence.valid.tolist() == [[frame != 1 for frame in range(12)], [True] * 12]
+    np.testing.assert_array_equal(sequence.detections[1, 3, 17], content["poses2d"][1][3][:, 17])
+
+
 def test_a_frame_with_a_joint_behind_the_camera_is_left_out(tmp_path):
     content = generator.sequence(NAME, 1)
     content["jointPositions"][0][3, 72 - 1] += 20  # the camera stands at z = 8 and looks along -z
@@ -167,15 +178,16 @@ def spoiled(array, value=np.nan):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: content.pop("cam_poses"), "'cam_poses' is missing, not ndarray"),
-        (lambda content: content.pop("jointPositions"), "'jointPositions' is missing, not list"),
+        (lambda content: content.pop("cam_poses"), "'cam_poses' is missing"),
+        (lambda content: content.pop("jointPositions"), "'jointPositions' is missing"),
         (replaced("jointPositions", lambda _: []), "'jointPositions' has no people"),
         (replaced("campose_valid", lambda valid: valid[:1]), "'campose_valid' has 1 entries for 2 people"),
         (replaced("genders", lambda _: ["m"]), "'genders' has 1 entries for 2 people"),
         (first_replaced("jointPositions", lambda array: array[:, :69]), r"'jointPositions' holds float64 \(12, 69\)"),
         (first_replaced("poses2d", lambda array: array.swapaxes(1, 2)), r"'poses2d' holds float64 \(12, 18, 3\)"),
-        (first_replaced("jointPositions", lambda array: array.astype("S9")), r"'jointPositions' has|holds \|S9"),
-        (first_replaced("poses2d", spoiled), "'poses2d' holds values that cannot be"),
+        (first_replaced("jointPositions", lambda array: array.astype("S9")), r"'jointPositions' holds \|S9"),
+        (replaced("jointPositions", lambda _: np.array(5.0)), "'jointPositions' is no list of people"),
+        (replaced("cam_poses", lambda _: "abc"), r"'cam_poses' holds <U3 \(\), not numbers \(12, 4, 4\)"),
         (first_replaced("jointPositions", spoiled), "'jointPositions' holds values that cannot be"),
         (first_replaced("jointPositions", lambda array: 1000 * array + 2e4), "'jointPositions' holds values"),
         (replaced("cam_poses", lambda array: array[:, :3]), r"'cam_poses' holds float64 \(12, 3, 4\)"),
