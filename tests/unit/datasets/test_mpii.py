@@ -106,6 +106,19 @@ def test_the_archive_is_read_as_downloaded(tmp_path):
     assert [line.split(" (")[0] for line in files.missing] == [f"{root}/mpii_human_pose_v1.tar.gz", f"{root}/annot.zip"]
 
 
+class Shared:
+    """One process for many tests."""
+
+    def __init__(self, worker):
+        self.worker = worker
+
+    def __enter__(self):
+        return self.worker
+
+    def __exit__(self, *_):
+        pass
+
+
 @pytest.fixture(scope="module")
 def worker():
     with Worker() as worker:
@@ -138,7 +151,7 @@ def point(content):
 )
 def test_a_matlab_file_of_another_content_is_one_line(tmp_path, monkeypatch, worker, change, message):
     path = generator.write(tmp_path, changed(change))
-    monkeypatch.setattr(mpii, "Worker", lambda seconds: no_exit(worker))
+    monkeypatch.setattr(mpii, "Worker", lambda seconds: Shared(worker))
     with pytest.raises(UserError, match=message) as refused:
         mpii.read_people(tmp_path, "train")
     told = str(refused.value)
@@ -146,23 +159,21 @@ def test_a_matlab_file_of_another_content_is_one_line(tmp_path, monkeypatch, wor
     assert "expected mpii_human_pose_v1_u12_1.mat of MPII Human Pose" in told
 
 
-class no_exit:
-    """One process for many tests."""
-
-    def __init__(self, worker):
-        self.worker = worker
-
-    def __enter__(self):
-        return self.worker
-
-    def __exit__(self, *_):
-        pass
+def test_a_matlab_file_cut_short_is_one_line(tmp_path, monkeypatch, worker):
+    path = generator.write(tmp_path, generator.release(generator.people(5)))
+    monkeypatch.setattr(mpii, "Worker", lambda seconds: Shared(worker))
+    whole = path.read_bytes()
+    for length in (0, 200, len(whole) // 2):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"expected mpii_human_pose_v1_u12_1\.mat.*copy it from") as refused:
+            mpii.read_people(tmp_path, "train")
+        assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_mutations_are_read_or_refused_in_one_line(tmp_path, monkeypatch, worker, compressed):
     path = generator.write(tmp_path, generator.release(generator.people(3)), compressed)
-    monkeypatch.setattr(mpii, "Worker", lambda seconds: no_exit(worker))
+    monkeypatch.setattr(mpii, "Worker", lambda seconds: Shared(worker))
     refused = 0
     for content in mutations(path.read_bytes(), COUNT // 2):
         path.write_bytes(content)

@@ -1,4 +1,5 @@
 import io
+import struct
 import tarfile
 
 import numpy as np
@@ -96,6 +97,20 @@ def test_a_file_of_another_content_is_one_line(tmp_path, worker, change, message
     told = str(refused.value)
     assert told.startswith(f"{path}: ")
     assert "expected an annotation of Penn Action" in told and "\n" not in told
+
+
+def test_a_broken_or_swollen_file_is_one_line(tmp_path, worker):
+    path = tmp_path / "0001.mat"
+    savemat(path, generator.annotation()[0])
+    whole = path.read_bytes()
+    shape = struct.pack("<2i", 46, 13)
+    assert shape in whole
+    swollen = whole.replace(shape, struct.pack("<2i", 2**31 - 1, 2**31 - 1), 1)
+    for content in (whole[: len(whole) // 2], b"", b"MATLAB 7.3 MAT-file".ljust(512), swollen):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"expected an annotation of Penn Action.*copy it from") as refused:
+            penn_action.read_clip(path, worker)
+        assert "\n" not in str(refused.value)
 
 
 def test_what_is_missing_is_named(tmp_path):

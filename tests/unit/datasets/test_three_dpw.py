@@ -8,6 +8,7 @@ from tests.unit.datasets.generators import three_dpw as generator
 from tests.unit.datasets.generators.mutation import mutations
 
 from isopose.datasets import three_dpw
+from isopose.datasets.store import SequenceStore
 from isopose.datasets.worker import Worker
 from isopose.errors import UserError
 from isopose.skeleton import JOINTS
@@ -57,6 +58,12 @@ def test_the_motion_comes_back_person_by_person(tmp_path):
             "first_image": 0,
         }
     assert len(list(three_dpw.read_clips(tmp_path, ["train"]))) == 1
+    with SequenceStore.create(tmp_path / "store.h5") as store:
+        store.write(clips[1])
+    with SequenceStore(tmp_path / "store.h5") as store:
+        stored = store.read(f"{NAME}_1")
+    np.testing.assert_allclose(stored.camera_joints("camera"), clips[1].camera_joints("camera"), atol=1e-6)
+    assert stored.attributes == clips[1].attributes
 
 
 def test_the_world_has_z_up_where_the_camera_is_level(tmp_path):
