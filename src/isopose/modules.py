@@ -1,6 +1,7 @@
 """Which source files a stage depends on, so that editing a module reruns exactly the stages that use it."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,9 @@ def _files_of(module: str) -> Iterator[Path]:
             yield candidate
 
 
-def _imports(path: Path) -> Iterator[str]:
+@functools.cache  # most modules are reached from most stages
+def _imports(path: Path) -> list[str]:
+    found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -37,4 +40,5 @@ def _imports(path: Path) -> Iterator[str]:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         else:
             continue
-        yield from (name for name in names if name.split(".")[0] == _PACKAGE.name)
+        found += [name for name in names if name.split(".")[0] == _PACKAGE.name]
+    return found

@@ -217,7 +217,8 @@ def init(
     for name in experiment:
         if client.get_experiment_by_name(name) is None:
             client.create_experiment(name)
-    write_text(marker, uri + "\n")
+    # The same on every machine: the jobs that wait for it do not depend on where the database lies.
+    write_text(marker, "ready\n")
 
 
 if __name__ == "__main__":

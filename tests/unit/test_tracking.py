@@ -68,6 +68,13 @@ def test_a_run_whose_process_was_killed_does_not_stay_running(tmp_path):
     assert sorted(run.info.status for run in client.search_runs([experiment])) == ["FINISHED", "KILLED"]
 
 
+def test_the_marker_of_a_ready_database_does_not_say_where_it_lies(tmp_path):
+    for name in ("a", "b"):
+        tracking.init(f"sqlite:///{tmp_path}/{name}.db", ["demo"], tmp_path / name)
+        assert mlflow.MlflowClient(f"sqlite:///{tmp_path}/{name}.db").get_experiment_by_name("demo")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
 def test_importing_the_module_does_not_import_mlflow():
     import sys
 

@@ -1,6 +1,5 @@
 # What the rules share: the checked parameters, where things lie, and which data and runs belong to an evaluation.
 
-import json
 import os
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from snakemake.exceptions import WorkflowError
 
 from isopose import config as parameters
 from isopose import failures
+from isopose.bridge.names import Parameters, derived, laid_over, options, text
 from isopose.errors import UserError
 from isopose.modules import source_files
 
@@ -32,7 +32,10 @@ REPORTS = f"reports/{TRACK}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 EVALUATIONS = config["evaluations"]
-SEED = config["seed"]
+# What jobs are given is read by name, so that every job knows the keys of params.yaml it depends on.
+PARAMETERS = Parameters(config)
+value = PARAMETERS.value
+section = PARAMETERS.section
 # ISO's chosen weighting runs once more under this name, with the number of iterations that validation chose.
 SELECTED = "selected"
 
@@ -60,12 +63,9 @@ def code(module):
     return [os.path.relpath(path) for path in source_files(module)]
 
 
-def options(*sections, **values):
-    """One JSON object of parameters for a stage: whole sections, then single values."""
-    merged = {}
-    for section in sections:
-        merged |= section
-    return json.dumps(merged | values, sort_keys=True)
+def own(evaluation, key):
+    """What an evaluation says of a key itself: None where it says nothing."""
+    return PARAMETERS.get(f"evaluations.{evaluation}.{key}")
 
 
 def owner(evaluation):
@@ -75,8 +75,11 @@ def owner(evaluation):
 
 def selections(evaluation, role):
     """The views bound to a role; roles an evaluation does not bind are those of the owner of its models."""
-    own = EVALUATIONS[evaluation].get(role)
-    return own if own is not None else EVALUATIONS[owner(evaluation)][role]
+    bound = own(evaluation, role)
+    if bound.value is not None:
+        return bound
+    inherited = value(f"evaluations.{owner(evaluation)}.{role}")
+    return derived(inherited.value, inherited, own(evaluation, "models_of"))
 
 
 def role_of_split(split):
@@ -91,8 +94,13 @@ def looks(role):
 
 def labelled(evaluation, *roles):
     """Labelled sequence stores that the roles of an evaluation draw on."""
-    sources = {s["source"] for role in roles for s in selections(evaluation, role)}
+    sources = {source for role in roles for source in drawn_on(evaluation, role)}
     return [f"{RESULTS}/labelled/{source}.h5" for source in sorted(sources)]
+
+
+def drawn_on(evaluation, role):
+    """Sources that a role of an evaluation draws on, sorted."""
+    return sorted({s["source"] for s in selections(evaluation, role).value})
 
 
 def store_options(paths):
@@ -100,24 +108,29 @@ def store_options(paths):
     return " ".join(f"--store {os.path.basename(path)[:-3]}={path}" for path in paths)
 
 
+def run_key(path):
+    """The key of a run in its record and in MLflow."""
+    return text(f"{TRACK}/{path}", value("track"))
+
+
 def variant_options(variant):
     """Parameters of a lifter variant: the full lifter's, with the variant's differences laid over."""
-    return parameters.merge(config["lifter"], config["variants"][variant].get("set", {}))
+    return laid_over(section("lifter"), section(f"variants.{variant}.set"))
 
 
 def is_adversarial(variant):
     """Whether a variant trains a discriminator."""
-    return variant_options(variant)["discriminator"] is not None
+    return variant_options(variant)["discriminator"].value is not None
 
 
 def variants(evaluation):
     """Lifter variants that an evaluation scores."""
-    return EVALUATIONS[evaluation].get("variants") or list(config["variants"])
+    return own(evaluation, "variants").value or list(config["variants"])
 
 
 def weightings(evaluation):
     """ISO weightings that an evaluation scores."""
-    return EVALUATIONS[evaluation].get("weightings") or list(config["iso"]["weightings"])
+    return own(evaluation, "weightings").value or list(config["iso"]["weightings"])
 
 
 def controls(evaluation):
@@ -142,16 +155,29 @@ REFINE_KEYS = ("weighting", "projection", "variable", "learning_rate", "adversar
 
 def weighting_options(weighting):
     """What a weighting sets for itself."""
-    entry = config["iso"]["weightings"][weighting]
-    return {key: entry[key] for key in REFINE_KEYS if key in entry}
+    return section(f"iso.weightings.{weighting}", only=REFINE_KEYS)
 
 
 def refine_options(weighting):
     """Parameters of a refinement; those of the chosen weighting are laid over by the selection."""
-    common = {key: value for key, value in config["iso"].items() if key not in ("lifter", "weightings")}
-    own = {"weighting": {}} if weighting == SELECTED else weighting_options(weighting)
-    objective = variant_options(config["iso"]["lifter"])["discriminator"]["objective"]
-    return options(common, own, objective=objective, device=config["device"])
+    common = section("iso", without=("lifter", "weightings"))
+    special = {"weighting": {}} if weighting == SELECTED else weighting_options(weighting)
+    lifter = value("iso.lifter")
+    discriminator = variant_options(lifter.value)["discriminator"]
+    objective = derived(discriminator.value["objective"], discriminator, lifter)
+    return options(common, special, objective=objective, device=value("device"))
+
+
+def parent_run(evaluation):
+    """The key of the run that made the lifter ISO starts from."""
+    lifter = value("iso.lifter")
+    return text(
+        f"{TRACK}/{owner(evaluation)}/lifter/{refined_lifter()}",
+        value("track"),
+        own(evaluation, "models_of"),
+        lifter,
+        value(f"variants.{lifter.value}.seeds"),
+    )
 
 
 def first_seed(variant):
@@ -167,7 +193,7 @@ def refined_lifter():
 
 def uses_2d_data(variant):
     """Whether a variant trains on the 2D-only role."""
-    return variant_options(variant)["weights"]["projection"] > 0
+    return variant_options(variant)["weights"].value["projection"] > 0
 
 
 def training_roles(variant):

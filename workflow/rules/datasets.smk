@@ -18,7 +18,7 @@ rule preprocess:
         runtime=20,
     params:
         options=lambda w: options(
-            config["sources"][w.source], camera=config["camera"], occluder=config["occluder"], seed=SEED
+            section(f"sources.{w.source}"), camera=value("camera"), occluder=value("occluder"), seed=value("seed")
         ),
     shell:
         "python -m isopose.datasets.preprocess --output {output} --params {params.options:q} > {log} 2>&1"

@@ -15,7 +15,7 @@ rule mlflow_database:
         mem_mb=1000,
         runtime=5,
     params:
-        experiment=TRACK,
+        experiment=lambda w: text(TRACK, value("track")),
     shell:
         "python -m isopose.tracking init --experiment {params.experiment} --marker {output} > {log} 2>&1"
 
@@ -38,11 +38,11 @@ rule render_images:
         runtime=30,
     params:
         options=lambda w: options(
-            {key: value for key, value in config["images"].items() if key not in ("train", "validation")},
+            section("images", without=("train", "validation")),
             selections=selections(w.evaluation, role_of_split(w.split)),
-            images=config["images"][w.split],
+            images=value(f"images.{w.split}"),
             split=looks(role_of_split(w.split)),
-            seed=SEED,
+            seed=value("seed"),
         ),
         stores=lambda w, input: store_options(input.stores),
     shell:
@@ -69,8 +69,8 @@ rule train_estimator:
         mem_mb=3000,
         runtime=30,
     params:
-        options=options(config["estimator"], seed=SEED, device=config["device"]),
-        key=f"{TRACK}/{{evaluation}}/estimator",
+        options=lambda w: options(section("estimator"), seed=value("seed"), device=value("device")),
+        key=lambda w: run_key(f"{w.evaluation}/estimator"),
     shell:
         "python -m isopose.training.estimator --images {input.images} --validation {input.validation}"
         " --output {output.weights} --record {output.record} --key {params.key}"
@@ -97,10 +97,10 @@ rule detect:
         runtime=30,
     params:
         options=lambda w: options(
-            config["detection"],
+            section("detection"),
             selections=selections(w.evaluation, w.role),
             split=looks(w.role),
-            device=config["device"],
+            device=value("device"),
         ),
         stores=lambda w, input: store_options(input.stores),
     shell:
@@ -126,7 +126,7 @@ rule calibrate:
         mem_mb=2000,
         runtime=10,
     params:
-        options=options(config["calibration"]),
+        options=lambda w: options(section("calibration")),
         stores=lambda w, input: store_options(input.stores),
     shell:
         "python -m isopose.calibrate {params.stores} --detections {input.detections} --output {output}"

@@ -20,7 +20,7 @@ rule evaluate:
         mem_mb=2000,
         runtime=10,
     params:
-        options=options(config["scores"]),
+        options=lambda w: options(section("scores")),
         stores=lambda w, input: store_options(input.stores),
     shell:
         "python -m isopose.evaluation.evaluate {params.stores} --poses {input.poses} --output {output.scores}"

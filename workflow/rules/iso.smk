@@ -32,8 +32,8 @@ rule refine:
         options=lambda w: refine_options(w.weighting),
         selection=lambda w, input: f"--selection {input.selection}" if input.selection else "",
         stores=lambda w, input: store_options(input.stores),
-        key=f"{TRACK}/{{evaluation}}/iso/{{role}}/{{weighting}}",
-        parent=lambda w: f"{TRACK}/{owner(w.evaluation)}/lifter/{refined_lifter()}",
+        key=lambda w: run_key(f"{w.evaluation}/iso/{w.role}/{w.weighting}"),
+        parent=lambda w: parent_run(w.evaluation),
     shell:
         "python -m isopose.iso.refine {params.stores} --poses {input.poses} --detections {input.detections}"
         " --calibration {input.calibration} --discriminator {input.discriminator} --lifter {input.lifter}"
@@ -62,7 +62,11 @@ rule select_weighting:
         mem_mb=500,
         runtime=5,
     params:
-        options=lambda w: options(weightings={name: weighting_options(name) for name in weightings(w.evaluation)}),
+        options=lambda w: options(
+            weightings=derived(
+                {name: weighting_options(name) for name in weightings(w.evaluation)}, own(w.evaluation, "weightings")
+            )
+        ),
         controls=lambda w: " ".join(f"--control {weighting}" for weighting in controls(w.evaluation)),
         traces=lambda w, input: " ".join(f"--trace {path.split('/')[-2]}={path}" for path in input.traces),
     shell:

@@ -25,11 +25,11 @@ rule train_lifter:
         mem_mb=3000,
         runtime=30,
     params:
-        options=lambda w: options(variant_options(w.variant), seed=int(w.seed), device=config["device"]),
+        options=lambda w: options(variant_options(w.variant), seed=int(w.seed), device=value("device")),
         stores=lambda w, input: store_options(input.stores),
         train2d=lambda w, input: f"--train2d {input.train2d}" if input.train2d else "",
         discriminator="",
-        key=f"{TRACK}/{{evaluation}}/lifter/{{variant}}/seed{{seed}}",
+        key=lambda w: run_key(f"{w.evaluation}/lifter/{w.variant}/seed{w.seed}"),
     shell:
         "python -m isopose.training.lifter {params.stores} --train3d {input.train3d} {params.train2d}"
         " --validation {input.validation} --output {output.weights} {params.discriminator}"
@@ -44,11 +44,11 @@ use rule train_lifter as train_adversarial_lifter with:
     wildcard_constraints:
         variant="|".join(ADVERSARIAL),
     params:
-        options=lambda w: options(variant_options(w.variant), seed=int(w.seed), device=config["device"]),
+        options=lambda w: options(variant_options(w.variant), seed=int(w.seed), device=value("device")),
         stores=lambda w, input: store_options(input.stores),
         train2d=lambda w, input: f"--train2d {input.train2d}" if input.train2d else "",
         discriminator=lambda w, output: f"--discriminator {output.discriminator}",
-        key=f"{TRACK}/{{evaluation}}/lifter/{{variant}}/seed{{seed}}",
+        key=lambda w: run_key(f"{w.evaluation}/lifter/{w.variant}/seed{w.seed}"),
 
 
 rule lift:
@@ -72,7 +72,7 @@ rule lift:
         mem_mb=2000,
         runtime=20,
     params:
-        options=options(config["lifting"], device=config["device"]),
+        options=lambda w: options(section("lifting"), device=value("device")),
         stores=lambda w, input: store_options(input.stores),
         mean_pose="",
     shell:
@@ -91,6 +91,6 @@ use rule lift as lift_mean_pose with:
     wildcard_constraints:
         variant="mean_pose",
     params:
-        options=options(config["lifting"], device=config["device"]),
+        options=lambda w: options(section("lifting"), device=value("device")),
         stores=lambda w, input: store_options(input.stores),
         mean_pose="--mean-pose",

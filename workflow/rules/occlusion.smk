@@ -18,7 +18,7 @@ rule occlusion_labels:
         mem_mb=2000,
         runtime=20,
     params:
-        options=options(config["occlusion"]),
+        options=lambda w: options(section("occlusion")),
     shell:
         "python -m isopose.occlusion.label --sequences {input.sequences} --output {output}"
         " --params {params.options:q} > {log} 2>&1"

@@ -246,7 +246,7 @@ rule masking_figure:
         runtime=10,
     params:
         options=lambda w: about(
-            w.evaluation, masking=config["lifter"]["masking"], frames=config["lifter"]["frames"], seed=SEED
+            w.evaluation, masking=value("lifter.masking"), frames=value("lifter.frames"), seed=value("seed")
         ),
     shell:
         "python -m isopose.reporting.figures masking --detections {input.detections} --output {output.svg}"
@@ -269,7 +269,7 @@ rule weights_figure:
         mem_mb=1000,
         runtime=10,
     params:
-        options=options(config["report"]["weights_figure"]),
+        options=lambda w: options(section("report.weights_figure")),
     shell:
         "python -m isopose.reporting.figures weights --output {output.svg} --params {params.options:q} > {log} 2>&1"
 
@@ -290,7 +290,7 @@ rule parameters:
         mem_mb=500,
         runtime=5,
     params:
-        config=json.dumps(config, sort_keys=True),
+        config=lambda w: options({key: value(key) for key in config}),
     shell:
         "python -m isopose.config --params {params.config:q} --output {output} > {log} 2>&1"
 
@@ -341,13 +341,7 @@ rule index:
         mem_mb=1000,
         runtime=10,
     params:
-        options=options(
-            track=TRACK,
-            synthetic=all(is_synthetic(e) for e in EVALUATIONS),
-            datasets=sorted({s["source"] for e in EVALUATIONS for s in selections(e, "test")}),
-            seeds=sorted({seed for entry in config["variants"].values() for seed in entry["seeds"]}),
-            command="make reproduce" if TRACK == "demo" else f"make reproduce TRACK={TRACK}",
-        ),
+        options=lambda w: page_options(),
         records=lambda w: f"{REPORTS}/records",
         metrics=lambda w, input: " ".join(
             f"--metrics {path.split('/')[2]}/{method_of(path)}={path}" for path in input.metrics

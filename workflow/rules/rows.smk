@@ -13,50 +13,51 @@ TRAINING_PANELS = [
 
 def is_synthetic(evaluation):
     """Whether an evaluation is scored on generated motion."""
-    readers = {config["sources"][s["source"]]["reader"] for s in selections(evaluation, "test")}
-    return readers == {"synthetic"}
+    readers = [value(f"sources.{source}.reader") for source in drawn_on(evaluation, "test")]
+    return derived({r.value for r in readers} == {"synthetic"}, selections(evaluation, "test"), *readers)
 
 
 def about(evaluation, **values):
     """What every table and figure says of its data, and further parameters, as JSON."""
-    dataset = " + ".join(sorted({s["source"] for s in selections(evaluation, "test")}))
-    return options({"track": TRACK, "dataset": dataset, "synthetic": is_synthetic(evaluation)}, **values)
+    dataset = derived(" + ".join(drawn_on(evaluation, "test")), selections(evaluation, "test"))
+    return options({"track": value("track"), "dataset": dataset, "synthetic": is_synthetic(evaluation)}, **values)
 
 
-def row(name, entry):
-    """One row of a table: its name, label and the paper's row beside it."""
-    return {"name": name} | {key: entry[key] for key in ("label", "published") if key in entry}
+def row(name, where):
+    """One row of a table: its name, and the label and the paper's row beside it, which params.yaml has where."""
+    return {"name": name} | section(where, only=("label", "published"))
 
 
 def variant_rows(evaluation):
     """Rows of the mean pose and of every lifter."""
-    rows = [row(variant, config["variants"][variant]) for variant in variants(evaluation)]
-    return [{"name": "mean_pose", "label": "Mean training pose"}, *rows]
+    rows = [row(variant, f"variants.{variant}") for variant in variants(evaluation)]
+    return derived([{"name": "mean_pose", "label": "Mean training pose"}, *rows], own(evaluation, "variants"))
 
 
-SELECTED_ROW = row("iso/selected", config["report"]["iso_row"])
+SELECTED_ROW = row("iso/selected", "report.iso_row")
 
 
 def ablation_rows(evaluation):
     """Rows of Table 3: ISO follows the variant it starts from."""
-    rows = variant_rows(evaluation)
-    after = [entry["name"] for entry in rows].index(config["iso"]["lifter"]) + 1
-    return rows[:after] + [SELECTED_ROW] + rows[after:]
+    lifters, lifter = variant_rows(evaluation), value("iso.lifter")
+    rows = lifters.value
+    after = [entry["name"] for entry in rows].index(lifter.value) + 1
+    return derived(rows[:after] + [SELECTED_ROW] + rows[after:], lifters, lifter)
 
 
 def iso_rows(evaluation):
     """Rows of Table 2: no ISO, every weighting, and the chosen one with its own number of iterations."""
-    without = {"name": config["iso"]["lifter"], "label": "No ISO", "published": "Baseline (no ISO)"}
-    entries = config["iso"]["weightings"]
-    rows = [row(f"iso/{weighting}", entries[weighting]) for weighting in weightings(evaluation)]
-    return [without, *rows, {"name": "iso/selected", "label": SELECTED_ROW["label"]}]
+    without = {"name": value("iso.lifter"), "label": "No ISO", "published": "Baseline (no ISO)"}
+    rows = [row(f"iso/{weighting}", f"iso.weightings.{weighting}") for weighting in weightings(evaluation)]
+    chosen = {"name": "iso/selected", "label": SELECTED_ROW["label"]}
+    return derived([without, *rows, chosen], own(evaluation, "weightings"))
 
 
 def main_rows(evaluation):
     """Base, the lifter that ISO starts from, and ISO, where an evaluation has them."""
-    names = ("base", config["iso"]["lifter"])
-    rows = [row(name, config["variants"][name]) for name in names if name in variants(evaluation)]
-    return rows + [SELECTED_ROW]
+    lifter = value("iso.lifter")
+    rows = [row(name, f"variants.{name}") for name in ("base", lifter.value) if name in variants(evaluation)]
+    return derived([*rows, SELECTED_ROW], lifter, own(evaluation, "variants"))
 
 
 def scored(evaluation, *methods):
@@ -66,14 +67,16 @@ def scored(evaluation, *methods):
 
 def main_scores(evaluation):
     """Scores of the main rows."""
-    names = [entry["name"] for entry in main_rows(evaluation)]
+    names = [entry["name"] for entry in main_rows(evaluation).value]
     lifters = [method for method in lifter_methods(evaluation) if method.split("/")[0] in names]
     return scored(evaluation, *lifters, "iso/selected")
 
 
 def main_poses(evaluation):
     """Poses of the main rows by name: the first seed of a lifter."""
-    first = {entry["name"]: f"{entry['name']}/{first_seed(entry['name'])}" for entry in main_rows(evaluation)[:-1]}
+    first = {
+        entry["name"]: f"{entry['name']}/{first_seed(entry['name'])}" for entry in main_rows(evaluation).value[:-1]
+    }
     methods = first | {"iso/selected": "iso/selected"}
     return {name: f"{RESULTS}/{evaluation}/poses/test/{method}.h5" for name, method in methods.items()}
 
@@ -97,9 +100,9 @@ def table_options(w):
     """Parameters of a table."""
     evaluation = w.evaluation
     comparison = {
-        "average": config["report"]["average"],
-        "resamples": config["scores"]["bootstrap_samples"],
-        "seed": SEED,
+        "average": value("report.average"),
+        "resamples": value("scores.bootstrap_samples"),
+        "seed": value("seed"),
     }
     return {
         "ablation": lambda: about(evaluation, rows=ablation_rows(evaluation), **comparison),
@@ -120,6 +123,20 @@ def summarised(evaluation):
     """The sets of predictions that the page sums up: the mean pose, Base and the full lifter, ISO's choice aside."""
     names = ("base", config["iso"]["lifter"])
     return ["mean_pose/seed1", *(m for m in lifter_methods(evaluation) if m.split("/")[0] in names)]
+
+
+def page_options():
+    """Parameters of the page."""
+    synthetic = [is_synthetic(e) for e in EVALUATIONS]
+    tests = [selections(e, "test") for e in EVALUATIONS]
+    seeds = [value(f"variants.{variant}.seeds") for variant in config["variants"]]
+    return options(
+        track=value("track"),
+        synthetic=derived(all(s.value for s in synthetic), *synthetic),
+        datasets=derived(sorted({source for e in EVALUATIONS for source in drawn_on(e, "test")}), *tests),
+        seeds=derived(sorted({seed for s in seeds for seed in s.value}), *seeds),
+        command="make reproduce" if TRACK == "demo" else f"make reproduce TRACK={TRACK}",
+    )
 
 
 def table_files(table, folder="{evaluation}"):

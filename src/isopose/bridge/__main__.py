@@ -1,0 +1,52 @@
+"""The bridge between Snakemake, which decides what runs, and DVC, which keeps what ran."""
+
+from pathlib import Path
+
+import typer
+
+from isopose import config, stage
+from isopose.bridge import dvc_file, graph
+from isopose.errors import UserError
+from isopose.files import write_text
+
+app = typer.Typer(add_completion=False, help=__doc__)
+
+
+@app.callback()
+def _commands() -> None:
+    """Make typer ask for the command even while there is only one."""
+
+
+@app.command()
+def generate(
+    track: str = typer.Option(None, help="The track; without it, every track that has a dvc.yaml."),
+    check: bool = typer.Option(False, "--check", help="Write nothing; fail where a file is not what would be written."),
+) -> None:
+    """Write a track's dvc.yaml from Snakemake's job graph."""
+    for name in [track] if track else _tracks():
+        path = dvc_file.path_of(name)
+        text = _generated(name)
+        if not check:
+            write_text(path, text)
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            raise UserError(
+                f"{path}: is not what Snakemake's job graph says; type"
+                f" `python -m isopose.bridge generate --track {name}` and commit the file"
+            )
+
+
+def _tracks() -> list[str]:
+    """Tracks whose file is there."""
+    others = sorted(path.parent.name for path in Path("experiments").glob("*/dvc.yaml"))
+    return [name for name in ("demo", *others) if dvc_file.path_of(name).exists()]
+
+
+def _generated(track: str) -> str:
+    jobs = graph.jobs(track)
+    parameters = {path.as_posix(): config.load(path) for path in graph.parameter_files(track)}
+    in_git = dvc_file.outputs_in_git(path for job in jobs for path in job.outputs)
+    return dvc_file.text(track, jobs, parameters, in_git)
+
+
+if __name__ == "__main__":
+    stage.run(app)

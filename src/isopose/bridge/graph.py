@@ -1,0 +1,127 @@
+"""Snakemake's job graph as plain data: the only module that imports Snakemake.
+
+It calls Snakemake's API down to its private methods, which promise nothing between versions: hence ``TESTED``.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+import isopose
+from isopose.errors import UserError
+
+# Snakemake's versions with which tests/roundtrip passes; pyproject.toml pins the same.
+TESTED = ("9.27.1",)
+_PROFILE = Path("profiles/default/config.yaml")
+_PACKAGE = Path(isopose.__file__).parent
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a track; paths are relative to the repository.
+
+    parameters: names of the parameters it is given, see :mod:`isopose.bridge.names`, sorted.
+    reason: why it would run now, in Snakemake's words; empty where ``needs_run`` is false.
+    """
+
+    rule: str
+    wildcards: dict[str, str]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    parameters: tuple[str, ...]
+    log: tuple[str, ...]
+    benchmark: str | None
+    threads: int
+    needs_run: bool
+    reason: str
+
+
+def parameter_files(track: str) -> list[Path]:
+    """Files that hold a track's parameters, each laid over the one before: params.yaml, then the track's overlay."""
+    files = [Path("params.yaml")]
+    return files if track == "demo" else [*files, Path("experiments", track, "params.yaml")]
+
+
+def jobs(track: str, root: Path = Path(".")) -> list[Job]:
+    """Every job of a track, rule by rule in the Snakefile's order, then by output; the one without outputs is last.
+
+    root: the repository, whose files alone are looked at; results need not exist. Nothing is printed or written, but
+    for Snakemake's own folder. Errors: UserError, also for what the Snakefile refuses.
+    """
+    _check_version()
+    from snakemake.api import SnakemakeApi
+    from snakemake.exceptions import RuleException, WorkflowError
+    from snakemake.settings.enums import Quietness, RerunTrigger
+    from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, ResourceSettings
+
+    root = root.absolute()
+    if not (root / "Snakefile").exists():
+        raise UserError(f"{root}: has no Snakefile; expected the folder of the repository")
+    overlays = [root / path for path in parameter_files(track)[1:]]
+    for path in overlays:
+        if not path.exists():
+            known = ", ".join(["demo", *sorted(p.parent.name for p in root.glob("experiments/*/params.yaml"))])
+            raise UserError(f"--track: no track '{track}'; the tracks here are {known}")
+    try:
+        with SnakemakeApi(OutputSettings(quiet={Quietness.ALL}, enable_file_logging=False)) as api:
+            opened = api.workflow(
+                resource_settings=ResourceSettings(cores=1),
+                config_settings=ConfigSettings(configfiles=overlays),
+                snakefile=root / "Snakefile",
+                workdir=root,
+            )
+            opened.dag(
+                DAGSettings(rerun_triggers=RerunTrigger.all(), max_checksum_file_size=_max_checksum_file_size(root))
+            )
+            workflow = opened._workflow
+            workflow._prepare_dag(forceall=False, ignore_incomplete=True, lock_warn_only=True, nolock=True)
+            workflow._build_dag()
+            order = {rule.name: number for number, rule in enumerate(workflow.rules)}
+            found = [_job(workflow.dag, job) for job in workflow.dag.jobs]
+    except (WorkflowError, RuleException) as error:
+        raise UserError(_one_line(error)) from error
+    return sorted(found, key=lambda job: (not job.outputs, order[job.rule], job.outputs))
+
+
+def _check_version() -> None:
+    from snakemake.common import __version__
+
+    if __version__ not in TESTED:
+        raise UserError(
+            f"snakemake: is {__version__}; its job graph is read through private parts of its API, tested with"
+            f" {', '.join(TESTED)} alone; install that version, as requirements.lock does"
+        )
+
+
+def _max_checksum_file_size(root: Path) -> int:
+    return yaml.safe_load((root / _PROFILE).read_text(encoding="utf-8"))["max-checksum-file-size"]
+
+
+def _job(dag: object, job: object) -> Job:
+    needs_run = dag.needrun(job)
+    return Job(
+        rule=job.rule.name,
+        wildcards=dict(job.wildcards_dict),
+        inputs=tuple(dict.fromkeys(_in_repository(path) for path in job.input)),
+        outputs=tuple(map(str, job.output)),
+        parameters=tuple(sorted({name for value in job.params for name in getattr(value, "names", ())})),
+        log=tuple(map(str, job.log)),
+        benchmark=str(job.benchmark) if job.benchmark else None,
+        threads=job.threads,
+        needs_run=needs_run,
+        reason=_one_line(dag.reason(job)) if needs_run else "",
+    )
+
+
+def _in_repository(path: str) -> str:
+    """An input's path; that of a module as in the repository, from wherever the package is imported."""
+    full = Path(os.path.abspath(path))
+    if full.is_relative_to(_PACKAGE):
+        return Path("src", _PACKAGE.name, full.relative_to(_PACKAGE)).as_posix()
+    return str(path)
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())

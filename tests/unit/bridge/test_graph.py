@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pytest
+from snakemake import common
+
+from isopose.bridge import graph
+from isopose.errors import UserError
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_pinned_version_is_the_tested_one():
+    assert (graph.TESTED, common.__version__) == (("9.27.1",), "9.27.1")
+    assert f'"snakemake=={graph.TESTED[-1]}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_another_version_of_snakemake_is_refused(monkeypatch):
+    monkeypatch.setattr(common, "__version__", "9.28.0")
+    with pytest.raises(UserError, match=r"^snakemake: is 9.28.0; .* tested with 9.27.1 alone") as caught:
+        graph.jobs("demo", ROOT)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_track_is_told_with_those_there_are():
+    with pytest.raises(UserError, match=r"^--track: no track 'opne'; the tracks here are demo, open, paper, smoke$"):
+        graph.jobs("opne", ROOT)
+
+
+def test_another_folder_is_told(tmp_path):
+    with pytest.raises(UserError, match="has no Snakefile"):
+        graph.jobs("demo", tmp_path)
+
+
+SNAKEFILE = """
+configfile: "params.yaml"
+from snakemake.exceptions import WorkflowError
+if config["bad"]:
+    raise WorkflowError("params: 'bad' is", ValueError("set\\n and long"))
+class Named(str):
+    names = ("b.c", "a")
+rule all:
+    input: "out/x.txt"
+rule late:
+    input: "out/{name}.in"
+    output: "out/{name}.txt"
+    log: "logs/{name}.log"
+    benchmark: "logs/{name}.tsv"
+    threads: 1
+    params: plain="p", made=lambda w: Named(w.name)
+    shell: "cp {input} {output}"
+rule early:
+    input: source="source.txt", code=CODE
+    output: "out/{name}.in"
+    shell: "cp {input.source} {output}"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    code = [graph.__file__]
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("CODE", repr(code)))
+    (tmp_path / "params.yaml").write_text("bad: false\n")
+    (tmp_path / "source.txt").write_text("")
+    (tmp_path / "profiles/default").mkdir(parents=True)
+    (tmp_path / "profiles/default/config.yaml").write_text("max-checksum-file-size: 1000\n")
+    (tmp_path / "experiments/broken").mkdir(parents=True)
+    (tmp_path / "experiments/broken/params.yaml").write_text("bad: true\n")
+    return tmp_path
+
+
+def test_jobs_are_told_whole_and_nothing_is_printed_or_left(folder, capfd, monkeypatch):
+    monkeypatch.chdir("/")
+    before = {path for path in folder.rglob("*")}
+    late, early, last = graph.jobs("demo", folder)
+    assert capfd.readouterr() == ("", "")
+    assert Path.cwd() == Path("/")
+    assert {path for path in folder.rglob("*") if ".snakemake" not in path.parts} == before
+    assert (late.rule, late.wildcards) == ("late", {"name": "x"})
+    assert (late.inputs, late.outputs) == (("out/x.in",), ("out/x.txt",))
+    assert (late.log, late.benchmark, late.threads) == (("logs/x.log",), "logs/x.tsv", 1)
+    assert late.parameters == ("a", "b.c")
+    assert late.needs_run and "Missing output files: out/x.txt" in late.reason
+    assert (last.rule, last.outputs) == ("all", ())
+    # A module of the package lies in the repository, from wherever it is imported.
+    assert early.inputs == ("source.txt", "src/isopose/bridge/graph.py")
+
+
+def test_what_the_snakefile_refuses_is_one_line(folder):
+    with pytest.raises(UserError, match="^params: 'bad' is") as caught:
+        graph.jobs("broken", folder)
+    assert "\n" not in str(caught.value) and "set and long" in str(caught.value)
+
+
+def test_every_track_has_its_parameter_files():
+    assert graph.parameter_files("demo") == [Path("params.yaml")]
+    assert graph.parameter_files("open") == [Path("params.yaml"), Path("experiments/open/params.yaml")]
