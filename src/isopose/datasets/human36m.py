@@ -120,15 +120,18 @@ def read_clips(
     """
     metadata = read_metadata(root)
     with Worker() as worker:
-        for subject, trial in _trials(metadata, subjects, actions):
-            joints = _joints(worker, _file(root, cache, subject, "D3_Positions", trial.name))
-            clip = _clip(subject, trial.name, joints, metadata.cameras[subject])
-            clip.attributes |= {"subaction": trial.subaction} | _videos(root, clip, trial.name)
-            if _place(root, subject, "D2_Positions") is not None:
-                for name, view in clip.views.items():
-                    path = _file(root, cache, subject, "D2_Positions", f"{trial.name}.{name}")
+        for subject, trials in _trials(metadata, subjects, actions):
+            poses = _unpacked(root, cache, subject, "D3_Positions")
+            has_2d = _place(root, subject, "D2_Positions") is not None
+            tracks = _unpacked(root, cache, subject, "D2_Positions") if has_2d else None
+            for trial in trials:
+                joints = _joints(worker, poses / f"{trial.name}.cdf")
+                clip = _clip(subject, trial.name, joints, metadata.cameras[subject])
+                clip.attributes |= {"subaction": trial.subaction} | _videos(root, clip, trial.name)
+                for name, view in clip.views.items() if tracks is not None else ():
+                    path = tracks / f"{trial.name}.{name}.cdf"
                     _replace(clip, view, path, _pose(worker, path, "D2_Positions"))
-            yield clip
+                yield clip
 
 
 def read_npz_clips(
@@ -180,13 +183,15 @@ def read_angles(
 ) -> Iterator[Angles]:
     """Joint angles at 50 fps from D3_Angles: per joint degrees about z, x, y, R = Rz Rx Ry."""
     with Worker() as worker:
-        for subject, trial in _trials(read_metadata(root), subjects, actions):
-            path = _file(root, cache, subject, "D3_Angles", trial.name)
-            pose = _pose(worker, path, "D3_Angles")
-            turns = Rotation.from_euler("ZXY", pose[:, 3:].reshape(-1, 3), degrees=True).as_matrix()
-            rotations = turns.reshape(len(pose), len(ANGLE_JOINTS), 3, 3)
-            root_path = _checked(path, pose[:, :3] / 1000)
-            yield Angles(clip_id(subject, trial.name), subject, action_of(trial.name), root_path, rotations)
+        for subject, trials in _trials(read_metadata(root), subjects, actions):
+            folder = _unpacked(root, cache, subject, "D3_Angles")
+            for trial in trials:
+                path = folder / f"{trial.name}.cdf"
+                pose = _pose(worker, path, "D3_Angles")
+                turns = Rotation.from_euler("ZXY", pose[:, 3:].reshape(-1, 3), degrees=True).as_matrix()
+                rotations = turns.reshape(len(pose), len(ANGLE_JOINTS), 3, 3)
+                hips = _checked(path, pose[:, :3] / 1000)
+                yield Angles(clip_id(subject, trial.name), subject, action_of(trial.name), hips, rotations)
 
 
 def protocol_angles(rotations: np.ndarray) -> np.ndarray:
@@ -211,28 +216,26 @@ def clip_id(subject: str, name: str) -> str:
     return "_".join([subject, action_of(name), *name.split(" ")[1:]])
 
 
-def _trials(metadata: Metadata, subjects: Sequence[str], actions: Sequence[str] | None) -> Iterator[tuple[str, Trial]]:
+def _trials(
+    metadata: Metadata, subjects: Sequence[str], actions: Sequence[str] | None
+) -> Iterator[tuple[str, list[Trial]]]:
+    """Each subject with the trials asked for."""
     check_known(subjects, SUBJECTS, "subject", "human36m")
     known = sorted({action_of(trial.name) for trial in metadata.trials[SUBJECTS[0]]})
     check_known(actions, known, "action", "human36m")
     for subject in subjects:
-        for trial in metadata.trials[subject]:
-            if actions is None or action_of(trial.name) in actions:
-                yield subject, trial
+        yield subject, [t for t in metadata.trials[subject] if actions is None or action_of(t.name) in actions]
 
 
-def _file(root: Path, cache: Path, subject: str, kind: str, name: str) -> Path:
-    """A .cdf in the unpacked folder of its kind, which is in ``root`` or made in the cache from the archive there."""
+def _unpacked(root: Path, cache: Path, subject: str, kind: str) -> Path:
+    """The folder with a kind of a subject's poses, which is in ``root`` or made in the cache from the archive there."""
     inside, archive = _folder(subject, kind), _archive(subject, kind)
     place = _place(root, subject, kind)
     if place is None:
         raise UserError(f"{root}: has neither {archive} nor {inside}; expected one of them; download it")
     if place.is_file():
         place = unpack(place, cache, re.compile(rf"{inside.as_posix()}/[\w. ]+\.cdf")) / inside
-    path = place / f"{name}.cdf"
-    if not path.is_file():
-        raise UserError(f"{path}: is missing; expected the trials that metadata.xml names; download {archive} again")
-    return path
+    return place
 
 
 def _place(root: Path, subject: str, kind: str) -> Path | None:
@@ -252,6 +255,8 @@ def _archive(subject: str, kind: str) -> str:
 def _pose(worker: Worker, path: Path, kind: str) -> np.ndarray:
     """The numbers (F, columns) of a .cdf, float64."""
     columns = _COLUMNS[kind]
+    if not path.is_file():
+        raise UserError(f"{path}: is missing; expected the trials that metadata.xml names; download {kind} again")
     pose = worker.read(read_cdf, path, f"a CDF file of {kind}, {columns} columns", columns)["pose"]
     if not np.isfinite(pose).all():
         bad = int((~np.isfinite(pose)).sum())

@@ -383,6 +383,14 @@ def refusal(release, cache):
     return str(refused.value)
 
 
+def test_a_clip_comes_before_the_next_files_are_opened(small, tmp_path):
+    (small.root / "S1/MyPoseFeatures/D3_Positions/Eating.cdf").unlink()
+    clips = human36m.read_clips(small.root, tmp_path, ["S1"], ["Eating"])
+    assert next(clips).id == "S1_Eating_1"
+    with pytest.raises(UserError, match=r"Eating\.cdf: is missing; expected the trials that metadata\.xml names"):
+        next(clips)
+
+
 def test_poses_that_are_no_poses(small, tmp_path):
     file = small.root / "S1/MyPoseFeatures/D3_Positions/Eating 1.cdf"
     good = file.read_bytes()
@@ -555,7 +563,7 @@ def test_mutated_cdf(small):
     for compress in (0, 6):
         official.write_pose(file, small.joints["S1", "Eating 1"].reshape(5, 96), compress=compress)
         good = file.read_bytes()
-        with Worker(seconds=3) as worker:  # cdflib follows broken offsets in circles
+        with Worker(seconds=2) as worker:  # cdflib follows broken offsets in circles
             for seed in range(MUTATIONS // 2):
                 file.write_bytes(mutate(good, seed))
                 survives(lambda: worker.read(read_cdf, file, "a CDF file", 96))
