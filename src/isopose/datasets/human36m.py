@@ -53,6 +53,9 @@ LARGEST_COORDINATE = 100.0
 LARGEST_DISAGREEMENT = 5.0
 """px; between D2_Positions and the projected D3_Positions, median of a view. They are equal but for rounding."""
 
+NPZ_SECONDS = 60.0
+"""The longest that one subject of a community file may take: 0.2 GB are unpacked for it."""
+
 _COLUMNS = MappingProxyType({"D3_Positions": 96, "D2_Positions": 64, "D3_Angles": 78})
 _OTHER_NAMES = MappingProxyType({"TakingPhoto": "Photo", "WalkingDog": "WalkDog", "WalkingTogether": "WalkTogether"})
 
@@ -140,7 +143,7 @@ def read_npz_clips(
     """As :func:`read_clips`, from the community's data_3d_h36m.npz and metadata.xml; joints2d are projected."""
     metadata, path = read_metadata(root), root / "data_3d_h36m.npz"
     check_known(subjects, SUBJECTS, "subject", "human36m")
-    with Worker() as worker:
+    with Worker(NPZ_SECONDS) as worker:
         for subject in subjects:
             poses = worker.read(read_npz, path, "data_3d_h36m.npz of VideoPose3D", "positions_3d", subject)
             for trial in sorted(name for name in poses if actions is None or action_of(name) in actions):
@@ -159,7 +162,7 @@ def read_detections(path: Path, metadata: Metadata, subjects: Sequence[str] = SU
     video is broken: the others are meant.
     """
     check_known(subjects, sorted(metadata.cameras), "subject", "human36m")
-    with Worker() as worker:
+    with Worker(NPZ_SECONDS) as worker:
         for subject in subjects:
             tracks = worker.read(read_npz, path, "data_2d_h36m_*.npz of VideoPose3D", "positions_2d", subject)
             for trial in sorted({name.partition("/")[0] for name in tracks}):
