@@ -17,7 +17,7 @@ import numpy as np
 from isopose.errors import UserError
 
 MAX_FRAMES = 100_000
-"""Of one trial; the longest has 6,343."""
+"""Of one trial: half an hour."""
 
 MAX_NPZ_BYTES = 2**30
 """Of one array, unpacked; the poses of the seven subjects are 0.2 GB."""
