@@ -13,13 +13,13 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from isopose.camera import Camera, project, world_to_camera
+from isopose.datasets.body_shape import SPINE_SHARE
 from isopose.datasets.marker_files import read_c3d, read_mat
 from isopose.datasets.raw import FoundFiles, look_for, numbers, read_text, rotation, runs
 from isopose.datasets.sources import check_known
 from isopose.datasets.store import Clip, View
 from isopose.datasets.worker import Worker
 from isopose.errors import UserError
-from isopose.joint_sets import SPINE
 from isopose.skeleton import JOINTS, NUM_JOINTS, index
 
 NAME = "humaneva"
@@ -373,6 +373,6 @@ def to_skeleton(joints: np.ndarray) -> np.ndarray:
     whole = np.zeros((len(joints), NUM_JOINTS, 3))
     whole[:, [index(name) for name in JOINT_NAMES]] = joints / 1000
     pelvis, thorax, head = (whole[:, index(name)] for name in ("pelvis", "thorax", "head"))
-    whole[:, index("spine")] = pelvis + SPINE * (thorax - pelvis)
+    whole[:, index("spine")] = pelvis + SPINE_SHARE * (thorax - pelvis)
     whole[:, index("neck")] = (thorax + head) / 2
     return whole

@@ -92,35 +92,37 @@ def write_train(root, name, joints, **changed):
 
 
 TEST_INTRINSIC = np.array([[1500.17, 0, 1017.39], [0, 1500.83, 1043.03], [0, 0, 1]])
-TEST_POSE = {
-    "origin": (3427.28, 1387.86, 309.42),
-    "up": (-0.208215, 0.976233, 0.06014),
-    "right": (0.000575281, 0.0616098, -0.9981),
-}
-"""Of ts1-4cameras.calib."""
-
 CALIB = """tc camera calibration v0.3
-camera	0	Cam
+camera	0	cam_8
+	colorCorrection
+		red   0 1 2 3
 	frame	0
-		sensorSize	10	10
-		focalLength	7.32506
+		sensorSize	10	10	# in mm
+		focalLength	7.32506	# in mm
 		pixelAspect	1.00044
-		centerOffset	-0.0322884	0.0929296
+		centerOffset	-0.0322884	0.0929296	# in mm (positive values move right and down)
 		distortionModel	OpenCV
-		distortion	0	0	0	0	0
-		origin	{origin[0]}	{origin[1]}	{origin[2]}
-		up	{up[0]}	{up[1]}	{up[2]}
-		right	{right[0]}	{right[1]}	{right[2]}
-colorCorrection
-	red	1
+		distortion		0.0 0.0 0.0 0.0 0.0
+			origin	{0}	{1}	{2}
+			up	{3}	{4}	{5}
+			right	{6}	{7}	{8}
 """
+POSES = {
+    "ts1-4cameras.calib": (3427.28, 1387.86, 309.42, -0.208215, 0.976233, 0.06014, 0.000575281, 0.0616098, -0.9981),
+    "ts5-6cameras.calib": (
+        *(-2104.3074, 1038.6707, -4596.6367),
+        *(0.025272345, 0.995038509, 0.096227370),
+        *(-0.939647257, -0.009210289, 0.342020929),
+    ),
+}
+"""Origin, up and right of the two published files."""
 
 
-def test_arrays(joints, valid, activity):
+def test_arrays(joints, valid, activity, calibration):
     """The arrays of annot_data.mat, with HDF5's axes, of world joints (F, 17, 3), m, z up."""
-    up, right = np.array(TEST_POSE["up"]), np.array(TEST_POSE["right"])
+    origin, up, right = np.array(POSES[calibration]).reshape(3, 3)
     u, _, vt = np.linalg.svd(np.stack([right, -up, np.cross(up, right)]))
-    seen = (official(joints, RELEVANT_JOINTS) - TEST_POSE["origin"]) @ (u @ vt).T
+    seen = (official(joints, RELEVANT_JOINTS) - origin) @ (u @ vt).T
     pixels = seen @ TEST_INTRINSIC.T
     return {
         "annot2": (pixels[..., :2] / pixels[..., 2:])[:, None],
@@ -142,8 +144,9 @@ def write_mat73(path, arrays):
 
 def write_test(folder, name, joints, valid, activity, **changed):
     """TS* and test_util below the test set's own folder."""
-    write_mat73(folder / name / "annot_data.mat", test_arrays(joints, valid, activity) | changed)
-    for calibration in ("ts1-4cameras.calib", "ts5-6cameras.calib"):
+    used = "ts1-4cameras.calib" if name < "TS5" else "ts5-6cameras.calib"
+    write_mat73(folder / name / "annot_data.mat", test_arrays(joints, valid, activity, used) | changed)
+    for calibration, pose in POSES.items():
         path = folder / "test_util/camera_calibration" / calibration
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(CALIB.format(**TEST_POSE))
+        path.write_text(CALIB.format(*pose))
