@@ -283,15 +283,22 @@ def test_a_missing_file_says_which(root):
     assert "S1/Mocap_Data/Box_1.c3d: is missing" in refusal(root)
 
 
+def test_a_missing_camera_says_which(root):
+    (root / "S1/Calibration_Data/C2.cal").unlink()
+    assert "S1/Calibration_Data/C2.cal: is missing; expected HumanEva's calibration" in refusal(root)
+
+
 def test_unknown_choices_are_told(root):
     assert "has no part 'test'; expected one of train, validate" in refusal(root, "test")
     assert "has no subject 'S4'" in refusal(root, subjects=["S4"])
     assert "has no action 'Gestures'" in refusal(root, actions=["Gestures"])
 
 
-def test_mutations_of_the_mat_and_the_texts_are_refused_or_read(root):
-    for name in ("Mocap_Data/Box_1.mat", "Mocap_Data/S1.mp", "Calibration_Data/C1.cal", "Sync_Data/Box_1_(C2).ofs"):
-        assert survives(root / "S1" / name, lambda: read_clips(root, "train")) > 0
+@pytest.mark.parametrize(
+    "name", ["Mocap_Data/Box_1.mat", "Mocap_Data/S1.mp", "Calibration_Data/C1.cal", "Sync_Data/Box_1_(C2).ofs"]
+)
+def test_mutations_of_the_mat_and_the_texts_are_refused_or_read(root, name):
+    assert survives(root / "S1" / name, lambda: read_clips(root, "train")) > 0
 
 
 def test_mutations_of_a_c3d_file_are_refused_or_read(root):

@@ -44,11 +44,8 @@ def train(tmp_path, motion, monkeypatch):
     return tmp_path
 
 
-def test_folder(root):
+def ts_folder(root):
     return root / mpi_inf_3dhp.TEST_FOLDERS[0]
-
-
-test_folder.__test__ = False
 
 
 def write_ts(root, name="TS5", invalid=(100, 101), **changed):
@@ -57,7 +54,7 @@ def write_ts(root, name="TS5", invalid=(100, 101), **changed):
     joints, valid = swinging_skeleton(frames, 0.1), np.ones(frames, bool)
     valid[list(invalid)] = False
     activity = 1 + np.arange(frames) * 7 // frames
-    generator.write_test(test_folder(root), name, joints, valid, activity, **changed)
+    generator.write_test(ts_folder(root), name, joints, valid, activity, **changed)
     return joints, valid, activity
 
 
@@ -131,7 +128,7 @@ def test_the_test_set_has_its_2929_frames_and_three_scenes(tmp_path):
 
 def test_the_test_set_is_read_from_its_zip(tmp_path):
     joints, _, _ = write_ts(tmp_path, invalid=())
-    folder = test_folder(tmp_path)
+    folder = ts_folder(tmp_path)
     with zipfile.ZipFile(tmp_path / mpi_inf_3dhp.TEST_ZIP, "w") as archive:
         for path in folder.rglob("*.*"):
             archive.write(path, f"mpi_inf_3dhp_test_set/{path.relative_to(folder)}")
@@ -310,7 +307,7 @@ def hostile(path, damage):
 @pytest.mark.parametrize("damage", ["size", "link", "group", "text", "none"])
 def test_hostile_test_annotations_are_one_line(tmp_path, damage):
     write_ts(tmp_path)
-    hostile(test_folder(tmp_path) / "TS5/annot_data.mat", damage)
+    hostile(ts_folder(tmp_path) / "TS5/annot_data.mat", damage)
     message = refusal(tmp_path, "test", subjects=["TS5"])
     assert "annot_data.mat" in message and "annot2" in message
 
@@ -326,7 +323,7 @@ def test_hostile_test_annotations_are_one_line(tmp_path, damage):
 )
 def test_damaged_test_calibration_is_one_line(tmp_path, damage, message):
     write_ts(tmp_path)
-    path = test_folder(tmp_path) / "test_util/camera_calibration/ts5-6cameras.calib"
+    path = ts_folder(tmp_path) / "test_util/camera_calibration/ts5-6cameras.calib"
     path.write_text(damage(path.read_text()))
     assert message in refusal(tmp_path, "test", subjects=["TS5"])
 
@@ -339,13 +336,12 @@ def test_a_zip_without_the_file_or_that_swells_is_refused(tmp_path):
     assert "has no mpi_inf_3dhp_test_set/TS2/annot_data.mat" in refusal(tmp_path, "test", subjects=["TS2"])
 
 
-def test_mutations_of_the_training_files_are_refused_or_read(train):
-    for name in ("annot.mat", "camera.calibration"):
-        assert survives(train / "S1/Seq1" / name, lambda: read_clips(train, "train", cameras=[0, 3])) > 0
+@pytest.mark.parametrize("name", ["annot.mat", "camera.calibration"])
+def test_mutations_of_the_training_files_are_refused_or_read(train, name):
+    assert survives(train / "S1/Seq1" / name, lambda: read_clips(train, "train", cameras=[0, 3])) > 0
 
 
-def test_mutations_of_the_test_files_are_refused_or_read(tmp_path):
+@pytest.mark.parametrize("name", ["TS5/annot_data.mat", "test_util/camera_calibration/ts5-6cameras.calib"])
+def test_mutations_of_the_test_files_are_refused_or_read(tmp_path, name):
     write_ts(tmp_path)
-    folder = test_folder(tmp_path)
-    for name in ("TS5/annot_data.mat", "test_util/camera_calibration/ts5-6cameras.calib"):
-        assert survives(folder / name, lambda: read_clips(tmp_path, "test", ["TS5"])) > 0
+    assert survives(ts_folder(tmp_path) / name, lambda: read_clips(tmp_path, "test", ["TS5"])) > 0
