@@ -25,7 +25,8 @@ class Camera:
     """A calibrated camera.
 
     K (3, 3) px; R (3, 3) world to camera; T (3,) camera centre in the world, m;
-    distortion (5,) OpenCV's k1, k2, p1, p2, k3; size (width, height) px.
+    distortion (5,) OpenCV's k1, k2, p1, p2, k3, or (12,) with its k4, k5, k6 and thin prism s1 to s4; size (width,
+    height) px.
     """
 
     K: np.ndarray
@@ -46,13 +47,17 @@ def camera_to_world(points: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 def distort(xy: np.ndarray, distortion: np.ndarray) -> np.ndarray:
-    """Apply OpenCV's radial and tangential distortion to normalised image coordinates (..., 2)."""
-    k1, k2, p1, p2, k3 = distortion
+    """Apply OpenCV's distortion, (5,) or (12,), to normalised image coordinates (..., 2)."""
+    k1, k2, p1, p2, k3, *more = distortion
     x, y = xy[..., 0], xy[..., 1]
     r2 = x * x + y * y
     radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
     dx = 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
     dy = p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
+    if more:
+        k4, k5, k6, s1, s2, s3, s4 = more
+        radial = radial / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+        dx, dy = dx + r2 * (s1 + r2 * s2), dy + r2 * (s3 + r2 * s4)
     return np.stack([x * radial + dx, y * radial + dy], axis=-1)
 
 

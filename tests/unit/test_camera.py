@@ -100,6 +100,19 @@ def test_project_matches_opencv_model_written_out_for_one_point():
     np.testing.assert_allclose(cam.project(np.array([x, y, z]), camera), [u, v], rtol=1e-12)
 
 
+def test_opencvs_twelve_coefficients_written_out_for_one_point():
+    """The formula of OpenCV's calib3d page, with its names."""
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = distortion = np.linspace(-0.2, 0.3, 12)
+    x, y = 0.3, -0.2
+    r = np.hypot(x, y)
+    radial = (1 + k1 * r**2 + k2 * r**4 + k3 * r**6) / (1 + k4 * r**2 + k5 * r**4 + k6 * r**6)
+    expected = [
+        x * radial + 2 * p1 * x * y + p2 * (r**2 + 2 * x**2) + s1 * r**2 + s2 * r**4,
+        y * radial + p1 * (r**2 + 2 * y**2) + 2 * p2 * x * y + s3 * r**2 + s4 * r**4,
+    ]
+    np.testing.assert_allclose(cam.distort(np.array([x, y]), distortion), expected, rtol=1e-12)
+
+
 @settings(deadline=None, max_examples=30)
 @given(SEEDS, st.floats(0.1, 50), st.floats(-100, 100))
 def test_weak_perspective_fit_recovers_a_known_scale_and_shift(seed, scale, shift):

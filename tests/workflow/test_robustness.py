@@ -299,7 +299,7 @@ def test_snakemakes_report_holds_every_table_and_figure_with_its_caption(smoke, 
         files = {name.rsplit("/", 1)[-1] for name in archive.namelist()}
     shown = json.JSONDecoder().raw_decode(page.split("var results = ")[-1])[0]
     captions = sorted(smoke.folder.glob("workflow/report/[ft]*_*.rst"))
-    assert len(captions) == len(shown) == 16
+    assert len(captions) == len(shown) == 18
     for path in captions:
         kind, name = path.stem.split("_", 1)
         (entry,) = [entry for entry in shown.values() if entry["labels"] == {kind: name}]

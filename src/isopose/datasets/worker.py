@@ -59,7 +59,7 @@ class Worker:
             raise UserError(f"{path}: not read within {self.seconds:g} s; {advice}")
         try:
             answer = self._pipe.recv_bytes()
-        except EOFError:
+        except (EOFError, ConnectionError):  # the second where it dies before it has taken the request
             self._process.join()
             code = self._process.exitcode
             self._stop()

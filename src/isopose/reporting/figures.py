@@ -65,8 +65,9 @@ def iso_curves_figure(traces: Mapping[str, str], labels: Mapping[str, str], outp
             trace = read_trace(path)
             if name == "iso/selected":
                 end = trace.iloc[-1]
-                axes.plot(end["iteration"], end["mpjpe"], "o", color=style.INK, clip_on=False, label=labels[name])
-                axes.legend(loc="upper right")
+                axes.plot(end["iteration"], end["mpjpe"], "o", color=style.INK, clip_on=False)
+                place = (end["iteration"], end["mpjpe"])
+                axes.annotate(labels[name], place, xytext=(0, -14), textcoords="offset points", ha="center")
                 continue  # its line is that of its weighting
             line, sign = LINE_STYLES[index // len(style.PALETTE) % len(LINE_STYLES)]
             axes.plot(trace["iteration"], trace["mpjpe"], color=colour, linestyle=line)

@@ -72,3 +72,8 @@ def test_a_reader_that_fails_is_one_line_and_the_next_file_is_read(file, functio
 def test_a_missing_file_is_named(tmp_path):
     with Worker() as worker, pytest.raises(UserError, match=r"no\.bin: is missing; expected a test"):
         worker.read(add, tmp_path / "no.bin", "a test")
+
+
+def test_a_process_that_dies_before_it_takes_the_request_is_one_line(file):
+    with Worker(memory=2**20) as worker, pytest.raises(UserError, match=r"file\.bin: its reader crashed \(exit status"):
+        worker.read(add, file, "three bytes", 0)

@@ -1,0 +1,334 @@
+"""Human3.6M: clips with their own cameras and views, joint angles, and the community's .npz, from files as downloaded.
+
+Layouts, conventions, known faults and the sources of all: docs/datasets/human36m.md. Clips come one at a time, and of
+the archives one subject's at a time is unpacked, so memory does not grow with the dataset.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from isopose.camera import Camera, project, world_to_camera
+from isopose.datasets.human36m_files import read_cdf, read_npz
+from isopose.datasets.human36m_metadata import Metadata, Trial, find_metadata, read_metadata
+from isopose.datasets.sources import check_known
+from isopose.datasets.store import Clip, View
+from isopose.datasets.tgz import unpack
+from isopose.datasets.worker import Worker
+from isopose.errors import UserError
+from isopose.skeleton import NUM_JOINTS
+
+FPS = 50.0
+
+TRAIN_SUBJECTS = ("S1", "S5", "S6", "S7", "S8")
+TEST_SUBJECTS = ("S9", "S11")
+SUBJECTS = TRAIN_SUBJECTS + TEST_SUBJECTS
+
+JOINT_INDICES = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
+"""Of the file's 32 joints, those of :data:`isopose.skeleton.JOINTS`."""
+
+BROKEN_VIDEOS: Mapping[tuple[str, str], str] = MappingProxyType({("S11", "Directions"): "54138969"})
+"""Trials of which one camera's video cannot be decoded; their poses are whole."""
+
+SHIFTED = frozenset({("S9", "Greeting"), ("S9", "SittingDown 1"), ("S9", "Waiting 1")})
+"""Trials whose poses lie beside the person in the videos."""
+
+ANGLE_JOINTS = (
+    *("Hips", "RightUpLeg", "RightLeg", "RightFoot", "RightToeBase", "LeftUpLeg", "LeftLeg", "LeftFoot"),
+    *("LeftToeBase", "Spine", "Spine1", "Neck", "Head", "LeftShoulder", "LeftArm", "LeftForeArm", "LeftHand"),
+    *("LeftHandThumb", "L_Wrist_End", "RightShoulder", "RightArm", "RightForeArm", "RightHand", "RightHandThumb"),
+    "R_Wrist_End",
+)
+"""The joints that D3_Angles has rotations of, in its order."""
+
+LARGEST_COORDINATE = 100.0
+"""m; a joint farther out is a broken file."""
+
+LARGEST_DISAGREEMENT = 5.0
+"""px; between D2_Positions and the projected D3_Positions, median of a view. They are equal but for rounding."""
+
+NPZ_SECONDS = 60.0
+"""The longest that one subject of a community file may take: 0.2 GB are unpacked for it."""
+
+_COLUMNS = MappingProxyType({"D3_Positions": 96, "D2_Positions": 64, "D3_Angles": 78})
+_OTHER_NAMES = MappingProxyType({"TakingPhoto": "Photo", "WalkingDog": "WalkDog", "WalkingTogether": "WalkTogether"})
+
+
+@dataclass(frozen=True)
+class Angles:
+    """Joint angles of one trial: root (F, 3), m, world; rotations (F, 25, 3, 3), child to parent frame."""
+
+    id: str
+    subject: str
+    action: str
+    root: np.ndarray
+    rotations: np.ndarray
+
+
+@dataclass(frozen=True)
+class DetectedView:
+    """2D detections of one view without heatmaps: points (F, 17, 2), image px; confidence (F, 17), or None."""
+
+    clip: str
+    view: str
+    points: np.ndarray
+    confidence: np.ndarray | None
+
+
+class Files(NamedTuple):
+    """found: by what they are; missing: what the reader cannot do without; absent: what it can do without."""
+
+    found: dict[str, Path]
+    missing: list[str]
+    absent: list[str]
+
+
+def find_files(root: Path, subjects: Sequence[str] = SUBJECTS) -> Files:
+    """Look for the files as downloaded, or their unpacked folders, in ``root``; nothing is opened but .zip archives."""
+    files = Files({}, [], [])
+    metadata = find_metadata(root)
+    if metadata is None:
+        files.missing.append("metadata.xml, or the code's .zip that holds it")
+    else:
+        files.found["metadata.xml"] = metadata
+    for subject in subjects:
+        for kind in _COLUMNS:
+            place = _place(root, subject, kind)
+            if place is not None:
+                files.found[f"{subject} {kind}"] = place
+            else:
+                (files.missing if kind == "D3_Positions" else files.absent).append(_archive(subject, kind))
+        if (root / subject / "Videos").is_dir():
+            files.found[f"{subject} Videos"] = root / subject / "Videos"
+        else:
+            files.absent.append(f"{subject}/Videos")
+    return files
+
+
+def read_clips(
+    root: Path, cache: Path, subjects: Sequence[str] = SUBJECTS, actions: Sequence[str] | None = None
+) -> Iterator[Clip]:
+    """Clips at 50 fps from D3_Positions, with the four cameras of metadata.xml and a view from each.
+
+    A view's joints2d are D2_Positions, or without that archive the projection of the joints. cache: where archives are
+    unpacked. actions: of the 15, or None for all. Attributes: ``trial`` (the files' name), ``subaction``, ``split``,
+    ``shifted``, ``broken_video`` (a camera, or ""), ``frames2d_cut`` (frames that a 2D track had more), where there is
+    D2 ``projection_error`` (px, the largest median of a view), and ``video_<camera>`` for each video that is there.
+    """
+    metadata = read_metadata(root)
+    with Worker() as worker:
+        for subject, trials in _trials(metadata, subjects, actions):
+            poses = _unpacked(root, cache, subject, "D3_Positions")
+            has_2d = _place(root, subject, "D2_Positions") is not None
+            tracks = _unpacked(root, cache, subject, "D2_Positions") if has_2d else None
+            for trial in trials:
+                joints = _joints(worker, poses / f"{trial.name}.cdf")
+                clip = _clip(subject, trial.name, joints, metadata.cameras[subject])
+                clip.attributes |= {"subaction": trial.subaction} | _videos(root, clip, trial.name)
+                for name, view in clip.views.items() if tracks is not None else ():
+                    path = tracks / f"{trial.name}.{name}.cdf"
+                    _replace(clip, view, path, _pose(worker, path, "D2_Positions"))
+                yield clip
+
+
+def read_npz_clips(
+    root: Path, subjects: Sequence[str] = SUBJECTS, actions: Sequence[str] | None = None
+) -> Iterator[Clip]:
+    """As :func:`read_clips`, from the community's data_3d_h36m.npz and metadata.xml; joints2d are projected."""
+    metadata, path = read_metadata(root), root / "data_3d_h36m.npz"
+    check_known(subjects, SUBJECTS, "subject", "human36m")
+    with Worker(NPZ_SECONDS) as worker:
+        for subject in subjects:
+            poses = worker.read(read_npz, path, "data_3d_h36m.npz of VideoPose3D", "positions_3d", subject)
+            for trial in sorted(name for name in poses if actions is None or action_of(name) in actions):
+                if poses[trial].ndim != 3 or poses[trial].shape[1:] != (32, 3) or not len(poses[trial]):
+                    raise UserError(
+                        f"{path}: {subject} {trial} is {poses[trial].shape}; expected (F, 32, 3); download it again"
+                    )
+                joints = _checked(path, poses[trial][:, list(JOINT_INDICES)])
+                yield _clip(subject, trial, joints, metadata.cameras[subject])
+
+
+def read_detections(path: Path, metadata: Metadata, subjects: Sequence[str] = SUBJECTS) -> Iterator[DetectedView]:
+    """The views of a community file ``data_2d_h36m_<detector>.npz``: (F, 17, 2) px, or with confidence (F, 17, 3).
+
+    Tracks may have more frames than the clip of their id. A trial with three tracks is accepted where one camera's
+    video is broken: the others are meant.
+    """
+    check_known(subjects, sorted(metadata.cameras), "subject", "human36m")
+    with Worker(NPZ_SECONDS) as worker:
+        for subject in subjects:
+            tracks = worker.read(read_npz, path, "data_2d_h36m_*.npz of VideoPose3D", "positions_2d", subject)
+            for trial in sorted({name.partition("/")[0] for name in tracks}):
+                views = list(metadata.cameras[subject])
+                found = [tracks[f"{trial}/{i}"] for i in range(len(views) + 1) if f"{trial}/{i}" in tracks]
+                if len(found) == len(views) - 1 and (subject, trial) in BROKEN_VIDEOS:
+                    views.remove(BROKEN_VIDEOS[subject, trial])
+                if len(found) != len(views):
+                    raise UserError(f"{path}: {subject} {trial} has {len(found)} tracks; expected one a camera, 4")
+                for view, track in zip(views, found, strict=True):
+                    if track.ndim != 3 or track.shape[1] != NUM_JOINTS or track.shape[2] not in (2, 3):
+                        raise UserError(
+                            f"{path}: {subject} {trial} {view} is {track.shape}; expected (F, 17, 2) or (F, 17, 3)"
+                        )
+                    confidence = track[..., 2] if track.shape[2] == 3 else None
+                    yield DetectedView(clip_id(subject, trial), view, track[..., :2], confidence)
+
+
+def read_angles(
+    root: Path, cache: Path, subjects: Sequence[str] = SUBJECTS, actions: Sequence[str] | None = None
+) -> Iterator[Angles]:
+    """Joint angles at 50 fps from D3_Angles: per joint degrees about z, x, y, R = Rz Rx Ry."""
+    with Worker() as worker:
+        for subject, trials in _trials(read_metadata(root), subjects, actions):
+            folder = _unpacked(root, cache, subject, "D3_Angles")
+            for trial in trials:
+                path = folder / f"{trial.name}.cdf"
+                pose = _pose(worker, path, "D3_Angles")
+                turns = Rotation.from_euler("ZXY", pose[:, 3:].reshape(-1, 3), degrees=True).as_matrix()
+                rotations = turns.reshape(len(pose), len(ANGLE_JOINTS), 3, 3)
+                hips = _checked(path, pose[:, :3] / 1000)
+                yield Angles(clip_id(subject, trial.name), subject, action_of(trial.name), hips, rotations)
+
+
+def protocol_angles(rotations: np.ndarray) -> np.ndarray:
+    """Euler angles (F, 25, 3), rad, of rotations (F, 25, 3, 3), as the human dynamics protocol compares them.
+
+    About x, y, z with R = Rz Ry Rx; the root's are zero, as it does not count (Martinez et al., CVPR 2017).
+    """
+    turns = Rotation.from_matrix(rotations.reshape(-1, 3, 3)).as_euler("ZYX")[:, ::-1]
+    angles = turns.reshape(*rotations.shape[:-2], 3).copy()
+    angles[..., 0, :] = 0
+    return angles
+
+
+def action_of(name: str) -> str:
+    """One of the 15 actions, as the literature names them, of a file name as ``TakingPhoto 1``."""
+    action = name.split(" ")[0]
+    return _OTHER_NAMES.get(action, action)
+
+
+def clip_id(subject: str, name: str) -> str:
+    """Id of a clip, the same whichever spelling a file has: ``S9_Photo_1``."""
+    return "_".join([subject, action_of(name), *name.split(" ")[1:]])
+
+
+def _trials(
+    metadata: Metadata, subjects: Sequence[str], actions: Sequence[str] | None
+) -> Iterator[tuple[str, list[Trial]]]:
+    """Each subject with the trials asked for."""
+    check_known(subjects, SUBJECTS, "subject", "human36m")
+    known = sorted({action_of(trial.name) for trial in metadata.trials[SUBJECTS[0]]})
+    check_known(actions, known, "action", "human36m")
+    for subject in subjects:
+        yield subject, [t for t in metadata.trials[subject] if actions is None or action_of(t.name) in actions]
+
+
+def _unpacked(root: Path, cache: Path, subject: str, kind: str) -> Path:
+    """The folder with a kind of a subject's poses, which is in ``root`` or made in the cache from the archive there."""
+    inside, archive = _folder(subject, kind), _archive(subject, kind)
+    place = _place(root, subject, kind)
+    if place is None:
+        raise UserError(f"{root}: has neither {archive} nor {inside}; expected one of them; download it")
+    if place.is_file():
+        place = unpack(place, cache, re.compile(rf"{inside.as_posix()}/[\w. ]+\.cdf")) / inside
+    return place
+
+
+def _place(root: Path, subject: str, kind: str) -> Path | None:
+    """The unpacked folder, or the archive, of one kind of a subject's poses."""
+    places = (root / _folder(subject, kind), root / _archive(subject, kind))
+    return next((place for place in places if place.exists()), None)
+
+
+def _folder(subject: str, kind: str) -> Path:
+    return Path(subject, "MyPoseFeatures", kind)
+
+
+def _archive(subject: str, kind: str) -> str:
+    return f"Poses_{kind}_{subject}.tgz"
+
+
+def _pose(worker: Worker, path: Path, kind: str) -> np.ndarray:
+    """The numbers (F, columns) of a .cdf, float64."""
+    columns = _COLUMNS[kind]
+    if not path.is_file():
+        raise UserError(f"{path}: is missing; expected the trials that metadata.xml names; download {kind} again")
+    pose = worker.read(read_cdf, path, f"a CDF file of {kind}, {columns} columns", columns)["pose"]
+    if not np.isfinite(pose).all():
+        bad = int((~np.isfinite(pose)).sum())
+        raise UserError(f"{path}: {bad} of {pose.size} numbers are NaN or infinite; expected none; download it again")
+    return pose.astype(np.float64)
+
+
+def _joints(worker: Worker, path: Path) -> np.ndarray:
+    pose = _pose(worker, path, "D3_Positions")
+    return _checked(path, pose.reshape(len(pose), 32, 3)[:, list(JOINT_INDICES)] / 1000)
+
+
+def _checked(path: Path, points: np.ndarray) -> np.ndarray:
+    """Points (..., 3), m, unless they cannot be a person's in a room."""
+    if not (np.abs(points) <= LARGEST_COORDINATE).all():
+        raise UserError(
+            f"{path}: has a coordinate that is NaN or beyond {LARGEST_COORDINATE:g} m; expected a person in a room; "
+            "download it again"
+        )
+    return points
+
+
+def _clip(subject: str, trial: str, joints: np.ndarray, cameras: Mapping[str, Camera]) -> Clip:
+    clip = Clip(
+        id=clip_id(subject, trial),
+        joints3d=joints.astype(np.float32),
+        joint_valid=np.ones(NUM_JOINTS, bool),
+        subject=subject,
+        action=action_of(trial),
+        fps=FPS,
+        source="human36m",
+        attributes={
+            "trial": trial,
+            "split": "test" if subject in TEST_SUBJECTS else "train",
+            "shifted": (subject, trial) in SHIFTED,
+            "broken_video": BROKEN_VIDEOS.get((subject, trial), ""),
+            "frames2d_cut": 0,
+        },
+        cameras=dict(cameras),
+    )
+    for name, camera in cameras.items():
+        try:
+            pixels = project(world_to_camera(joints, camera), camera)
+        except ValueError as error:
+            raise UserError(
+                f"human36m: {subject} {trial}, camera {name}: {error}; download poses and code again"
+            ) from error
+        clip.views[name] = View(name, pixels.astype(np.float32))
+    return clip
+
+
+def _replace(clip: Clip, view: View, path: Path, track: np.ndarray) -> None:
+    """Put D2_Positions (F or more, 64), px, in the place of the projected joints, once the two agree."""
+    frames = len(clip.joints3d)
+    if len(track) < frames:
+        raise UserError(f"{path}: has {len(track)} frames; expected at least the {frames} of D3_Positions")
+    pixels = track.reshape(len(track), 32, 2)[:frames, list(JOINT_INDICES)]
+    error = float(np.median(np.linalg.norm(pixels - view.joints2d, axis=-1)))
+    if error > LARGEST_DISAGREEMENT:
+        raise UserError(
+            f"{path}: lies {error:.0f} px from the projected D3_Positions; expected the same trial, and metadata.xml "
+            "of the same release; download them again"
+        )
+    view.joints2d = pixels.astype(np.float32)
+    clip.attributes["projection_error"] = max(error, clip.attributes.get("projection_error", 0.0))
+    clip.attributes["frames2d_cut"] = max(len(track) - frames, clip.attributes["frames2d_cut"])
+
+
+def _videos(root: Path, clip: Clip, trial: str) -> dict[str, str]:
+    """Paths, relative to ``root``, of the videos that are there."""
+    names = {camera: Path(clip.subject, "Videos", f"{trial}.{camera}.mp4") for camera in clip.cameras}
+    return {f"video_{camera}": path.as_posix() for camera, path in names.items() if (root / path).is_file()}
