@@ -78,6 +78,8 @@ def _reasons(job: Job, made_again: Collection[str], digest: Callable[[str], str]
         record, here = records.read(output), Path(output).exists()
         if not here and not job.follows:
             found.append(f"{output} is missing")
+        if here and records.is_incomplete(output):
+            found.append(f"{output} may be incomplete: its job has not ended")
         if record:
             found += declared(job, record)
             changed = changed_inputs(job, record, digest)

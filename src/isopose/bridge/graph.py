@@ -83,12 +83,13 @@ def jobs(track: str, root: Path = Path("."), target: str | None = None) -> list[
             opened.dag(
                 DAGSettings(
                     targets={target} if target else set(),
+                    force_incomplete=True,  # as the profile has it
                     rerun_triggers=RerunTrigger.all(),
                     max_checksum_file_size=_max_checksum_file_size(root),
                 )
             )
             workflow = opened._workflow
-            workflow._prepare_dag(forceall=False, ignore_incomplete=True, lock_warn_only=True, nolock=True)
+            workflow._prepare_dag(forceall=False, ignore_incomplete=False, lock_warn_only=True, nolock=True)
             workflow._build_dag()
             order = {rule.name: number for number, rule in enumerate(workflow.rules)}
             found = [_job(workflow, job) for job in workflow.dag.jobs]

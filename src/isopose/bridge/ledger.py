@@ -7,7 +7,7 @@ the bytes that the job made. Paths are relative to the current folder, which is 
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from isopose.bridge import records
@@ -19,6 +19,17 @@ from isopose.files import sha256, write_text
 # The command of a record whose output is not what the ledger has. No rule has it, so Snakemake makes the output again;
 # without a record it would take the output as it is.
 REFUSED = "the bytes of the output are not those that the ledger has"
+# Keys of an entry and the types of their values.
+_KINDS = {
+    "code": (str, type(None)),
+    "inputs": dict,
+    "log": list,
+    "params": list,
+    "record_format_version": int,
+    "rule": str,
+    "sha256": str,
+    "software_stack_hash": str,
+}
 
 
 @dataclass(frozen=True)
@@ -45,12 +56,14 @@ def read(track: str, output: str) -> Entry | None:
     path = _path(track, output)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return Entry(content.pop("sha256"), Record(**content))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        keys = ", ".join(sorted(["sha256", *(field.name for field in fields(Record))]))
-        raise UserError(f"{path}: is no entry of the ledger; expected a JSON object with {keys}") from error
+    except ValueError:
+        content = None
+    known = isinstance(content, dict) and content.keys() == _KINDS.keys()
+    if not known or not all(isinstance(content[key], kinds) for key, kinds in _KINDS.items()):
+        raise UserError(f"{path}: is no entry of the ledger; expected a JSON object of {', '.join(_KINDS)} alone")
+    return Entry(content.pop("sha256"), Record(**content))
 
 
 def write(track: str, jobs: Iterable[Job]) -> None:
@@ -67,7 +80,7 @@ def write(track: str, jobs: Iterable[Job]) -> None:
         except UserError as error:
             problems.append(str(error))
     if problems:
-        more = f" (and {len(problems) - 1} more outputs like it)" if problems[1:] else ""
+        more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
         raise UserError(f"{problems[0]}{more}")
     for output in set(outputs(track)) - set(entries):
         _path(track, output).unlink()
@@ -80,7 +93,10 @@ def install(track: str) -> list[str]:
     """Give Snakemake the ledger's record of every output that has the ledger's bytes or is not here.
 
     Returns the outputs with other bytes, sorted: Snakemake will make them again, whatever it had recorded of them.
+    Errors: UserError where the track has no ledger, or an entry that cannot be read.
     """
+    if not folder(track).is_dir():
+        raise UserError(f"{folder(track)}: is not there; expected the ledger of the track '{track}'")
     refused = []
     for output in outputs(track):
         entry, path = read(track, output), Path(output)

@@ -1,4 +1,4 @@
-"""Snakemake's records of what each output was made from: the files under ``.snakemake/metadata``.
+"""Snakemake's records of what each output was made from, which it keeps under ``.snakemake``.
 
 Paths are relative to the current folder, which is the repository.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from isopose.bridge.graph import in_repository, on_this_machine
 
 _FOLDER = Path(".snakemake/metadata")
+_STARTED = Path(".snakemake/incomplete")
 _LONGEST_NAME = 254  # of a file there, without the mark of a folder
 
 
@@ -74,11 +75,21 @@ def write(output: str, record: Record, time: float) -> None:
     temporary.replace(path)
 
 
+def is_incomplete(output: str) -> bool:
+    """Whether an output's job has started and not ended: it runs, or was killed."""
+    return _place(_STARTED, output).exists()
+
+
 def path_of(output: str) -> Path:
-    """Where Snakemake keeps an output's record: its path in base 64, cut into folders where too long for a name."""
+    """Where an output's record is."""
+    return _place(_FOLDER, output)
+
+
+def _place(folder: Path, output: str) -> Path:
+    """Where Snakemake keeps a file of an output: its path in base 64, cut into folders where too long for a name."""
     name = urlsafe_b64encode(output.encode()).decode()
     parts = [name[start : start + _LONGEST_NAME] for start in range(0, len(name), _LONGEST_NAME)]
-    return _FOLDER.joinpath(*(f"@{part}" for part in parts[:-1]), parts[-1])
+    return folder.joinpath(*(f"@{part}" for part in parts[:-1]), parts[-1])
 
 
 def _read(output: str) -> dict:

@@ -39,6 +39,8 @@ def _of_jobs(track: str, jobs: list[Job], digest: Callable[[str], str]) -> Itera
 
 def _of_record(job: Job, output: str) -> list[str]:
     record = records.read(output)
+    if records.is_incomplete(output):
+        return [f"{output}: may be incomplete: its job has not ended"]
     if record is None:
         return [f"{output}: has no record in .snakemake; expected one, without it Snakemake takes the file as it is"]
     return [f"{output}: {change}" for change in declared(job, record)]

@@ -61,6 +61,9 @@ class Track:
         }
         return Record(**content | changes)
 
+    def start(self, output):
+        self.make(f".snakemake/incomplete/{records.path_of(output).name}", "{}")
+
     def record(self, job, output, **changes):
         records.write(output, self.recorded(job, **changes), Path(output).stat().st_mtime)
 

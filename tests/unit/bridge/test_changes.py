@@ -116,6 +116,14 @@ def test_an_edited_file_is_no_reason_where_it_would_be_made_again(track):
     ]
 
 
+def test_an_output_whose_job_was_killed_is_told(track):
+    track.start("out/b.csv")
+    assert changes.explanation([track.first, runs(track.last, "Forced execution")]).splitlines() == [
+        "last name=x",
+        "    out/b.csv may be incomplete: its job has not ended",
+    ]
+
+
 def test_what_is_missing_and_what_only_snakemake_knows_is_told(track):
     Path("out/b.csv").unlink()
     assert changes.explanation([runs(track.first, "Forced execution"), runs(track.last)]).splitlines() == [

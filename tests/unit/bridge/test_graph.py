@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from snakemake import common
+from snakemake.persistence.file import FilePersistence
 
 from isopose.bridge import graph
 from isopose.errors import UserError
@@ -90,6 +91,17 @@ def test_jobs_are_told_whole_and_nothing_is_printed_or_left(folder, capfd, monke
     assert late.software_stack_hash == early.software_stack_hash == md5().hexdigest()
     # The track's goal is missing; what it is made from is needed by that alone.
     assert (late.follows, early.follows) == (False, True)
+
+
+def test_an_output_whose_job_was_killed_is_made_again_as_with_the_profile(folder):
+    (folder / "out").mkdir()
+    for name in ("x.in", "x.txt"):
+        (folder / "out" / name).write_text("")
+    assert not any(job.needs_run for job in graph.jobs("demo", folder))
+    FilePersistence(path=folder / ".snakemake")._mark_incomplete("out/x.in", None)
+    late, early, _ = graph.jobs("demo", folder)
+    assert (early.needs_run, early.follows, early.reason) == (True, False, "Forced execution")
+    assert (late.needs_run, late.follows) == (True, True)
 
 
 def test_a_targets_jobs_are_those_it_needs(folder):

@@ -99,8 +99,14 @@ def test_a_file_that_is_no_entry_is_refused(track, text):
     assert "\n" not in str(caught.value)
 
 
-def test_an_entry_with_an_unknown_key_is_refused(track):
+@pytest.mark.parametrize("change", [{"job_hash": 1}, {"inputs": []}, {"rule": None}, {"params": "[]"}])
+def test_an_entry_with_an_unknown_key_or_a_wrong_type_is_refused(track, change):
     ledger.write("t", track.jobs)
-    B.write_text(json.dumps(json.loads(B.read_text()) | {"job_hash": 1}))
-    with pytest.raises(UserError, match="is no entry of the ledger"):
+    B.write_text(json.dumps(json.loads(B.read_text()) | change))
+    with pytest.raises(UserError, match="is no entry of the ledger; expected a JSON object of code, inputs, log"):
         ledger.read("t", "out/b.csv")
+
+
+def test_a_track_without_a_ledger_is_told(track):
+    with pytest.raises(UserError, match="^provenance/t: is not there; expected the ledger of the track 't'$"):
+        ledger.install("t")

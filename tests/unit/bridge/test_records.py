@@ -89,3 +89,12 @@ def test_a_record_that_was_cut_short_is_none_as_for_snakemake(snakemake, record)
     assert snakemake._read_record("out") is None
     assert records.read("out") is None and records.read("other") is None
     assert records.ended("out") is None
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_a_job_that_has_not_ended_is_seen(snakemake, output):
+    assert not records.is_incomplete(output)
+    snakemake._mark_incomplete(output, None)
+    assert records.is_incomplete(output)
+    snakemake._unmark_incomplete(output)
+    assert not records.is_incomplete(output)

@@ -51,6 +51,12 @@ def test_a_record_that_is_not_the_jobs_is_found_also_where_snakemake_did_not_loo
     assert problems(track, track.first, changed) == ["out/b.csv: parameter seed: 1 -> 2"]
 
 
+def test_an_output_whose_job_was_killed_is_found(track):
+    track.start("out/b.csv")
+    waiting = replace(track.last, needs_run=True, reason="Forced execution")
+    assert problems(track, track.first, waiting) == ["out/b.csv: may be incomplete: its job has not ended"]
+
+
 def test_what_only_snakemake_knows_is_told_once(track):
     waiting = replace(track.last, needs_run=True, reason="Forced execution")
     assert problems(track, track.first, waiting) == ["out/b.csv: would be made again: Forced execution"]
