@@ -342,7 +342,7 @@ rule index:
         runtime=10,
     params:
         options=lambda w: page_options(),
-        captions="workflow/report",
+        captions=lambda w: "workflow/report",
         records=lambda w: f"{REPORTS}/records",
         metrics=lambda w, input: " ".join(
             f"--metrics {path.split('/')[2]}/{method_of(path)}={path}" for path in input.metrics
