@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 
 
@@ -78,11 +76,3 @@ class Project:
         table = lines[next(i for i, line in enumerate(lines) if line.startswith("---")) + 1 :]
         rows = (line.split() for line in table[: next(i for i, line in enumerate(table) if line.startswith("total "))])
         return {name: int(count) for name, count in rows}
-
-
-@pytest.fixture(scope="session")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The smoke track, run once for all tests of a session."""
-    project = Project(tmp_path_factory.mktemp("smoke"))
-    project.snakemake()
-    return project

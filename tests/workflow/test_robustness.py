@@ -309,6 +309,13 @@ def test_snakemakes_report_holds_every_table_and_figure_with_its_caption(smoke, 
         assert entry["name"] in files
 
 
+def test_an_edited_caption_makes_the_page_again_and_nothing_else(smoke, tmp_path):
+    project = smoke.copy(tmp_path)
+    caption = project.folder / "workflow/report/table_iso.rst"
+    caption.write_text(caption.read_text() + "More.\n")
+    assert set(project.planned()) == {"index", "all"}
+
+
 # ---- The run on one core, which the other tests have given time ------------------------------------------------------
 
 

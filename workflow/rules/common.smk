@@ -1,6 +1,7 @@
 # What the rules share: the checked parameters, where things lie, and which data and runs belong to an evaluation.
 
 import os
+from glob import glob
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError

@@ -325,7 +325,7 @@ rule index:
         tables=[f"{REPORTS}/{e}/tables/{table}.csv" for e in EVALUATIONS for table in TABLES]
         + [f"{REPORTS}/published/tables/published_{number}.csv" for number in PUBLISHED],
         figures=[f"{REPORTS}/{e}/figures/{figure}.svg" for e in EVALUATIONS for figure in page_figures(e)],
-        captions="workflow/report",
+        captions=sorted(glob("workflow/report/*_*.rst")),
         parameters=f"{REPORTS}/params.yaml",
         code=code("isopose.reporting.html"),
     output:
@@ -342,6 +342,7 @@ rule index:
         runtime=10,
     params:
         options=lambda w: page_options(),
+        captions=lambda w: "workflow/report",
         records=lambda w: f"{REPORTS}/records",
         metrics=lambda w, input: " ".join(
             f"--metrics {path.split('/')[2]}/{method_of(path)}={path}" for path in input.metrics
@@ -350,6 +351,6 @@ rule index:
         figures=lambda w, input: " ".join(f"--figure {path}" for path in input.figures),
     shell:
         "python -m isopose.reporting.html {params.metrics} {params.tables} {params.figures}"
-        " --captions {input.captions} --output {output} --parameters {input.parameters} --records {params.records}"
+        " --captions {params.captions} --output {output} --parameters {input.parameters} --records {params.records}"
         ' --machine "$(uname -sm), $(getconf _NPROCESSORS_ONLN) cores"'
         " --params {params.options:q} > {log} 2>&1"

@@ -5,16 +5,12 @@ from pathlib import Path
 import typer
 
 from isopose import config, stage
-from isopose.bridge import dvc_file, graph
+from isopose.bridge import changes, dvc_file, graph, verification
 from isopose.errors import UserError
 from isopose.files import write_text
 
 app = typer.Typer(add_completion=False, help=__doc__)
-
-
-@app.callback()
-def _commands() -> None:
-    """Make typer ask for the command even while there is only one."""
+_TRACK = typer.Option("demo", help="The track.")
 
 
 @app.command()
@@ -33,6 +29,25 @@ def generate(
                 f"{path}: is not what Snakemake's job graph says; type"
                 f" `python -m isopose.bridge generate --track {name}` and commit the file"
             )
+
+
+@app.command()
+def explain(
+    target: str = typer.Argument(None, help="An output or a rule; without it, the whole track."), track: str = _TRACK
+) -> None:
+    """Say why jobs would run: parameters with both values, files, modules, what is missing."""
+    print(changes.explanation(graph.jobs(track, target=target)))
+
+
+@app.command()
+def verify(track: str = _TRACK) -> None:
+    """Compare every output with Snakemake's records and with the ledger; exit status 1 where they do not agree."""
+    jobs = graph.jobs(track)
+    found = verification.problems(track, jobs)
+    outputs = [output for job in jobs for output in job.outputs]
+    absent = sum(not Path(output).exists() for output in outputs)
+    print("\n".join(found) or f"{len(outputs)} outputs agree" + (f", {absent} of them not here" if absent else ""))
+    raise typer.Exit(bool(found))
 
 
 def _tracks() -> list[str]:

@@ -16,6 +16,7 @@ from isopose.errors import UserError
 TESTED = ("9.27.1",)
 _PROFILE = Path("profiles/default/config.yaml")
 _PACKAGE = Path(isopose.__file__).parent
+_IN_REPOSITORY = Path("src", _PACKAGE.name)
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Job:
 
     parameters: names of the parameters it is given, see :mod:`isopose.bridge.names`, sorted.
     reason: why it would run now, in Snakemake's words; empty where ``needs_run`` is false.
+    follows: whether it would run only because another job would, as far as Snakemake looked.
+    params, code, software_stack_hash: what Snakemake would record of it now.
     """
 
     rule: str
@@ -36,6 +39,10 @@ class Job:
     threads: int
     needs_run: bool
     reason: str
+    follows: bool
+    params: tuple[str, ...]
+    code: str | None
+    software_stack_hash: str
 
 
 def parameter_files(track: str) -> list[Path]:
@@ -44,11 +51,12 @@ def parameter_files(track: str) -> list[Path]:
     return files if track == "demo" else [*files, Path("experiments", track, "params.yaml")]
 
 
-def jobs(track: str, root: Path = Path(".")) -> list[Job]:
+def jobs(track: str, root: Path = Path("."), target: str | None = None) -> list[Job]:
     """Every job of a track, rule by rule in the Snakefile's order, then by output; the one without outputs is last.
 
-    root: the repository, whose files alone are looked at; results need not exist. Nothing is printed or written, but
-    for Snakemake's own folder. Errors: UserError, also for what the Snakefile refuses.
+    root: the repository, whose files alone are looked at; results need not exist. target: an output or a rule, whose
+    jobs and what they need are then all. Nothing is printed or written, but for Snakemake's own folder.
+    Errors: UserError, also for what the Snakefile refuses.
     """
     _check_version()
     from snakemake.api import SnakemakeApi
@@ -73,13 +81,18 @@ def jobs(track: str, root: Path = Path(".")) -> list[Job]:
                 workdir=root,
             )
             opened.dag(
-                DAGSettings(rerun_triggers=RerunTrigger.all(), max_checksum_file_size=_max_checksum_file_size(root))
+                DAGSettings(
+                    targets={target} if target else set(),
+                    force_incomplete=True,  # as the profile has it
+                    rerun_triggers=RerunTrigger.all(),
+                    max_checksum_file_size=_max_checksum_file_size(root),
+                )
             )
             workflow = opened._workflow
-            workflow._prepare_dag(forceall=False, ignore_incomplete=True, lock_warn_only=True, nolock=True)
+            workflow._prepare_dag(forceall=False, ignore_incomplete=False, lock_warn_only=True, nolock=True)
             workflow._build_dag()
             order = {rule.name: number for number, rule in enumerate(workflow.rules)}
-            found = [_job(workflow.dag, job) for job in workflow.dag.jobs]
+            found = [_job(workflow, job) for job in workflow.dag.jobs]
     except (WorkflowError, RuleException) as error:
         raise UserError(_one_line(error)) from error
     return sorted(found, key=lambda job: (not job.outputs, order[job.rule], job.outputs))
@@ -99,12 +112,13 @@ def _max_checksum_file_size(root: Path) -> int:
     return yaml.safe_load((root / _PROFILE).read_text(encoding="utf-8"))["max-checksum-file-size"]
 
 
-def _job(dag: object, job: object) -> Job:
+def _job(workflow: object, job: object) -> Job:
+    dag, records = workflow.dag, workflow.persistence
     needs_run = dag.needrun(job)
     return Job(
         rule=job.rule.name,
         wildcards=dict(job.wildcards_dict),
-        inputs=tuple(dict.fromkeys(_in_repository(path) for path in job.input)),
+        inputs=tuple(dict.fromkeys(in_repository(path) for path in job.input)),
         outputs=tuple(map(str, job.output)),
         parameters=tuple(sorted({name for value in job.params for name in getattr(value, "names", ())})),
         log=tuple(map(str, job.log)),
@@ -112,15 +126,33 @@ def _job(dag: object, job: object) -> Job:
         threads=job.threads,
         needs_run=needs_run,
         reason=_one_line(dag.reason(job)) if needs_run else "",
+        follows=needs_run and _follows(dag, job),
+        params=tuple(records._params(job)),
+        code=records._code(job.rule),
+        software_stack_hash=records._software_stack_hash(job),
     )
 
 
-def _in_repository(path: str) -> str:
+def _follows(dag: object, job: object) -> bool:
+    reason = dag.reason(job)
+    # The rule that names a track's goals has no outputs: what it misses is missed for its own sake.
+    is_goal = any(not user.output for user in dag.depending[job])
+    return reason.derived and not (is_goal and reason.missing_output)
+
+
+def in_repository(path: str) -> str:
     """An input's path; that of a module as in the repository, from wherever the package is imported."""
     full = Path(os.path.abspath(path))
     if full.is_relative_to(_PACKAGE):
-        return Path("src", _PACKAGE.name, full.relative_to(_PACKAGE)).as_posix()
+        return (_IN_REPOSITORY / full.relative_to(_PACKAGE)).as_posix()
     return str(path)
+
+
+def on_this_machine(path: str) -> str:
+    """The inverse of :func:`in_repository`: where Snakemake finds an input from the repository's folder."""
+    if Path(path).is_relative_to(_IN_REPOSITORY):
+        return os.path.relpath(_PACKAGE / Path(path).relative_to(_IN_REPOSITORY))
+    return path
 
 
 def _one_line(message: object) -> str:

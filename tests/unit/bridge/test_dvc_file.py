@@ -18,7 +18,9 @@ ROOT = Path(__file__).parents[3]
 
 
 def job(rule, outputs, inputs=(), parameters=(), **wildcards):
-    return Job(rule, wildcards, tuple(inputs), tuple(outputs), tuple(parameters), (), None, 1, True, "")
+    return Job(
+        rule, wildcards, tuple(inputs), tuple(outputs), tuple(parameters), (), None, 1, True, "", False, (), None, ""
+    )
 
 
 def stages(jobs, parameters=None, track="demo", in_git=()):

@@ -1,7 +1,9 @@
+from hashlib import md5
 from pathlib import Path
 
 import pytest
 from snakemake import common
+from snakemake.persistence.file import FilePersistence
 
 from isopose.bridge import graph
 from isopose.errors import UserError
@@ -83,6 +85,39 @@ def test_jobs_are_told_whole_and_nothing_is_printed_or_left(folder, capfd, monke
     assert (last.rule, last.outputs) == ("all", ())
     # A module of the package lies in the repository, from wherever it is imported.
     assert early.inputs == ("source.txt", "src/isopose/bridge/graph.py")
+    # What Snakemake records: the reprs of parameters in order, and the command before its placeholders are filled.
+    assert (late.params, early.params) == (("'p'", "'x'"), ())
+    assert (late.code, early.code) == ("cp {input} {output}", "cp {input.source} {output}")
+    assert late.software_stack_hash == early.software_stack_hash == md5().hexdigest()
+    # The track's goal is missing; what it is made from is needed by that alone.
+    assert (late.follows, early.follows) == (False, True)
+
+
+def test_an_output_whose_job_was_killed_is_made_again_as_with_the_profile(folder):
+    (folder / "out").mkdir()
+    for name in ("x.in", "x.txt"):
+        (folder / "out" / name).write_text("")
+    assert not any(job.needs_run for job in graph.jobs("demo", folder))
+    FilePersistence(path=folder / ".snakemake")._mark_incomplete("out/x.in", None)
+    late, early, _ = graph.jobs("demo", folder)
+    assert (early.needs_run, early.follows, early.reason) == (True, False, "Forced execution")
+    assert (late.needs_run, late.follows) == (True, True)
+
+
+def test_a_targets_jobs_are_those_it_needs(folder):
+    assert [job.rule for job in graph.jobs("demo", folder, "out/x.in")] == ["early"]
+    assert [job.rule for job in graph.jobs("demo", folder, "all")] == ["late", "early", "all"]
+    with pytest.raises(UserError, match="^No rule to produce out/none") as caught:
+        graph.jobs("demo", folder, "out/none")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_modules_place_on_this_machine_is_the_inverse_of_its_place_in_the_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here = graph.on_this_machine("src/isopose/bridge/graph.py")
+    assert Path(here).resolve() == Path(graph.__file__).resolve()
+    assert graph.in_repository(here) == "src/isopose/bridge/graph.py"
+    assert graph.on_this_machine("results/a.h5") == graph.in_repository("results/a.h5") == "results/a.h5"
 
 
 def test_what_the_snakefile_refuses_is_one_line(folder):

@@ -1,0 +1,87 @@
+"""Whether a track's outputs are what they say they are: files against Snakemake's records and against the ledger.
+
+Bytes are compared whatever the times of files: Snakemake itself looks only at inputs that are newer than the output.
+Paths are relative to the current folder, which is the repository.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from isopose.bridge import ledger, records
+from isopose.bridge.changes import changed_inputs, declared
+from isopose.bridge.graph import Job
+from isopose.files import sha256
+
+
+def problems(track: str, jobs: Iterable[Job]) -> list[str]:
+    """One line for everything that does not agree, in the order of the jobs; none where all does.
+
+    An output that is not here, which another job's output was made from, needs only its record. Where the track has a
+    ledger, every output must be in it. Errors: UserError for an entry that cannot be read.
+    """
+    jobs = list(jobs)
+    digest = functools.cache(sha256)
+    return [*_of_jobs(track, jobs, digest), *_of_inputs(jobs, digest), *_without_job(track, jobs)]
+
+
+def _of_jobs(track: str, jobs: list[Job], digest: Callable[[str], str]) -> Iterator[str]:
+    has_ledger = ledger.folder(track).exists()
+    for job in jobs:
+        found = []
+        for output in job.outputs:
+            found += _of_record(job, output)
+            found += _of_entry(track, output, digest) if has_ledger else []
+        if not found and not _changed_inputs(job, digest) and job.outputs and job.needs_run and not job.follows:
+            found.append(f"{job.outputs[0]}: would be made again: {job.reason}")
+        yield from found
+
+
+def _of_record(job: Job, output: str) -> list[str]:
+    record = records.read(output)
+    if records.is_incomplete(output):
+        return [f"{output}: may be incomplete: its job has not ended"]
+    if record is None:
+        return [f"{output}: has no record in .snakemake; expected one, without it Snakemake takes the file as it is"]
+    return [f"{output}: {change}" for change in declared(job, record)]
+
+
+def _of_entry(track: str, output: str, digest: Callable[[str], str]) -> Iterator[str]:
+    entry, record = ledger.read(track, output), records.read(output)
+    if entry is None:
+        yield f"{output}: is not in the ledger, {ledger.folder(track)}"
+        return
+    if Path(output).exists() and digest(output) != entry.sha256:
+        yield f"{output}: has sha256 {digest(output)[:8]}; the ledger has {entry.sha256[:8]}"
+    if record and record.code != ledger.REFUSED and record != entry.record:
+        differing = [key for key, value in vars(entry.record).items() if value != vars(record)[key]]
+        yield f"{output}: its record in .snakemake is not the ledger's ({', '.join(differing)})"
+
+
+def _of_inputs(jobs: list[Job], digest: Callable[[str], str]) -> Iterator[str]:
+    """One line for each input that is not what its consumers were made from."""
+    made: dict[str, list[str]] = {}
+    for job in jobs:
+        for change, output in _changed_inputs(job, digest):
+            made.setdefault(change, []).append(output)
+    for change, consumers in made.items():
+        others = f" and {len(consumers) - 1} more" if consumers[1:] else ""
+        yield f"{change} since {consumers[0]}{others} was made"
+
+
+def _changed_inputs(job: Job, digest: Callable[[str], str]) -> list[tuple[str, str]]:
+    """What to say of each input that has changed, and the output that was made from another."""
+    recorded = ((output, records.read(output)) for output in job.outputs)
+    return [
+        (change, output)
+        for output, record in recorded
+        if record
+        for change in changed_inputs(job, record, digest).values()
+    ]
+
+
+def _without_job(track: str, jobs: list[Job]) -> list[str]:
+    made = {output for job in jobs for output in job.outputs}
+    return [
+        f"{output}: is in the ledger, but no job makes it" for output in ledger.outputs(track) if output not in made
+    ]

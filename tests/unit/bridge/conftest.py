@@ -1,0 +1,74 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from isopose.bridge import records
+from isopose.bridge.graph import Job
+from isopose.bridge.records import Record
+
+
+class Track:
+    """A repository with the jobs of a track that is called t: two, the second of which reads what the first makes."""
+
+    def __init__(self):
+        self.make("src.txt", "source")
+        self.first = self.job("first", ["src.txt"], ["out/a.txt", "out/a.json"])
+        self.last = self.job("last", ["out/a.txt"], ["out/b.csv"])
+        self.jobs = [self.first, self.last]
+        for job in self.jobs:
+            for output in job.outputs:
+                self.make(output, output)
+        for job in self.jobs:
+            for output in job.outputs:
+                self.record(job, output)
+
+    def job(self, rule, inputs, outputs):
+        return Job(
+            rule=rule,
+            wildcards={"name": "x"},
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            parameters=("iso.smoothness", "seed"),
+            log=("out/log",),
+            benchmark=None,
+            threads=1,
+            needs_run=False,
+            reason="",
+            follows=False,
+            params=("""'{"seed": 1, "smoothness": 0.1}'""",),
+            code="cp {input} {output}",
+            software_stack_hash="d41d8",
+        )
+
+    @staticmethod
+    def sha256(text):
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def make(self, path, text):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(text)
+
+    def recorded(self, job, **changes):
+        content = {
+            "rule": job.rule,
+            "inputs": {path: self.sha256(Path(path).read_text()) for path in job.inputs},
+            "params": list(job.params),
+            "code": job.code,
+            "log": list(job.log),
+            "software_stack_hash": job.software_stack_hash,
+            "record_format_version": 6,
+        }
+        return Record(**content | changes)
+
+    def start(self, output):
+        self.make(f".snakemake/incomplete/{records.path_of(output).name}", "{}")
+
+    def record(self, job, output, **changes):
+        records.write(output, self.recorded(job, **changes), Path(output).stat().st_mtime)
+
+
+@pytest.fixture
+def track(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return Track()

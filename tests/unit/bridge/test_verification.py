@@ -1,0 +1,87 @@
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from isopose.bridge import ledger, records, verification
+
+
+def problems(track, *jobs):
+    return verification.problems("t", jobs or track.jobs)
+
+
+def short(track, text):
+    return track.sha256(text)[:8]
+
+
+def test_all_agrees_with_and_without_a_ledger_and_without_an_intermediate(track):
+    assert problems(track) == []
+    ledger.write("t", track.jobs)
+    assert problems(track) == []
+    Path("out/a.txt").unlink()
+    assert problems(track) == []
+
+
+def test_a_hand_edited_output_is_not_the_ledgers(track):
+    ledger.write("t", track.jobs)
+    time = os.stat("out/b.csv").st_mtime
+    track.make("out/b.csv", "edited")
+    os.utime("out/b.csv", (time, time))
+    assert problems(track) == [
+        f"out/b.csv: has sha256 {short(track, 'edited')}; the ledger has {short(track, 'out/b.csv')}"
+    ]
+
+
+def test_an_input_that_changed_is_found_although_it_is_older(track):
+    track.make("out/a.txt", "edited")
+    os.utime("out/a.txt", (9, 9))
+    told = f"input out/a.txt: sha256 {short(track, 'out/a.txt')} -> {short(track, 'edited')} since"
+    assert problems(track) == [f"{told} out/b.csv was made"]
+    track.make("src.txt", "edited")
+    assert problems(track)[0].endswith(" since out/a.txt and 1 more was made")
+
+
+def test_a_missing_record_is_found(track):
+    records.path_of("out/a.json").unlink()
+    (line,) = problems(track)
+    assert line.startswith("out/a.json: has no record in .snakemake; expected one")
+
+
+def test_a_record_that_is_not_the_jobs_is_found_also_where_snakemake_did_not_look(track):
+    changed = replace(track.last, params=("""'{"seed": 2, "smoothness": 0.1}'""",))
+    assert problems(track, track.first, changed) == ["out/b.csv: parameter seed: 1 -> 2"]
+
+
+def test_an_output_whose_job_was_killed_is_found(track):
+    track.start("out/b.csv")
+    waiting = replace(track.last, needs_run=True, reason="Forced execution")
+    assert problems(track, track.first, waiting) == ["out/b.csv: may be incomplete: its job has not ended"]
+
+
+def test_what_only_snakemake_knows_is_told_once(track):
+    waiting = replace(track.last, needs_run=True, reason="Forced execution")
+    assert problems(track, track.first, waiting) == ["out/b.csv: would be made again: Forced execution"]
+    assert problems(track, track.first, replace(waiting, follows=True)) == []
+    track.make("out/a.txt", "edited")
+    assert len(problems(track, track.first, waiting)) == 1
+
+
+def test_a_ledger_and_records_of_different_runs_are_told_apart(track):
+    ledger.write("t", [track.first])
+    assert problems(track) == ["out/b.csv: is not in the ledger, provenance/t"]
+    ledger.write("t", track.jobs)
+    track.record(track.last, "out/b.csv", params=["1"], log=["other"])
+    last = replace(track.last, params=("1",))
+    assert problems(track, track.first, last) == [
+        "out/b.csv: its record in .snakemake is not the ledger's (params, log)"
+    ]
+    assert problems(track, track.first) == ["out/b.csv: is in the ledger, but no job makes it"]
+
+
+def test_bytes_that_the_ledger_refused_are_told(track):
+    ledger.write("t", track.jobs)
+    track.make("out/b.csv", "edited")
+    ledger.install("t")
+    assert problems(track) == [
+        f"out/b.csv: {ledger.REFUSED}",
+        f"out/b.csv: has sha256 {short(track, 'edited')}; the ledger has {short(track, 'out/b.csv')}",
+    ]
