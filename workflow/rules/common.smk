@@ -42,8 +42,6 @@ SELECTED = "selected"
 
 # MLflow's own variable; kept out of the rules' parameters so that moving the database reruns nothing.
 os.environ.setdefault("MLFLOW_TRACKING_URI", config["mlflow"]["uri"])
-# Threads that wait for each other sleep instead of spinning: alone as fast, beside other work a fifth faster.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 wildcard_constraints:
