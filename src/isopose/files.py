@@ -72,6 +72,12 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def md5(path: Path | str) -> str:
+    """Hexadecimal MD5 of a file's bytes: what DVC knows files by."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
 def sha256(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with Path(path).open("rb") as file:

@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.workflow
 
-WRITE = "from isopose.bridge import graph, ledger; ledger.write('smoke', graph.jobs('smoke'))"
+WRITE = "from isopose.bridge import graph, ledger; ledger.write('smoke', ledger.current('smoke', graph.jobs('smoke')))"
 INSTALL = "from isopose.bridge import ledger; print(json.dumps(ledger.install('smoke')))"
 LIFTERS = "results/smoke/synthetic/lifters"
 UNSHIPPED = ("results/smoke/sequences/synthetic.h5", "results/smoke/synthetic/poses/validation/full/seed1.h5")

@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from isopose import config, stage
-from isopose.bridge import changes, dvc_file, graph, verification
+from isopose.bridge import changes, dvc_file, graph, ledger, publication, verification
 from isopose.errors import UserError
 from isopose.files import write_text
 
@@ -29,6 +29,33 @@ def generate(
                 f"{path}: is not what Snakemake's job graph says; type"
                 f" `python -m isopose.bridge generate --track {name}` and commit the file"
             )
+
+
+@app.command()
+def publish(
+    track: str = _TRACK,
+    push: bool = typer.Option(True, help="Send the bytes to DVC's remote as well as to its cache."),
+) -> None:
+    """Publish a track: bytes to DVC's cache and remote, records to the ledger; refused where anything would rerun."""
+    jobs = graph.jobs(track)
+    publication.publish(track, jobs, push)
+    outputs = sum(len(job.outputs) for job in jobs)
+    print(f"{outputs} outputs published; commit {dvc_file.lock_of(track)} and {ledger.folder(track)}")
+
+
+@app.command()
+def restore(
+    target: list[str] = typer.Argument(None, help="Outputs or rules, with all they need; without any, the track."),
+    track: str = _TRACK,
+) -> None:
+    """Restore what was published: Snakemake's records, and the bytes that the targets need and that ship."""
+    jobs = {job.outputs: job for name in target or [None] for job in graph.jobs(track, target=name)}
+    refused = publication.restore(track, list(jobs.values()))
+    outputs = [output for job in jobs.values() for output in job.outputs]
+    here = sum(Path(output).exists() for output in outputs)
+    print(f"{here} of {len(outputs)} outputs are here; the others did not ship")
+    if refused:
+        print(f"{len(refused)} are not as published and will be made again: {', '.join(refused[:5])} ...")
 
 
 @app.command()

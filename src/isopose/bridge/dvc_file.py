@@ -37,12 +37,48 @@ MACHINE_BOUND = ("mlflow_database",)
 METRICS = ("detect", "calibrate", "select_weighting", "evaluate")
 PLOTS = {"/trace.csv": {"x": "iteration", "y": "mpjpe"}, ".svg": {}}
 
+_KINDS = ("outs", "metrics", "plots")
 _HEAD = "# Generated from Snakemake's job graph by `python -m isopose.bridge generate`; see docs/two_engines.md.\n"
 
 
 def path_of(track: str) -> Path:
     """Where a track's file lies: the demo's at the top, another's beside its parameters."""
     return Path("dvc.yaml") if track == "demo" else Path("experiments", track, "dvc.yaml")
+
+
+def lock_of(track: str) -> Path:
+    """Where DVC keeps what a track's stages were last made from and made."""
+    return path_of(track).with_suffix(".lock")
+
+
+def shipped(track: str) -> list[str]:
+    """Outputs of a track that DVC sends and fetches, sorted. Errors: UserError where the track has no dvc.yaml."""
+    stages = _read(path_of(track), "python -m isopose.bridge generate")["stages"].values()
+    entries = [entry for stage in stages for kind in _KINDS for entry in stage.get(kind, [])]
+    flags = {path: flags for entry in entries for path, flags in _with_flags(entry).items()}
+    return sorted(path for path, flag in flags.items() if flag.get("cache", True) and flag.get("push", True))
+
+
+def locked_outputs(track: str) -> dict[str, str]:
+    """MD5 of each output by path, as DVC's lock has it. Errors: UserError where there is no lock that can be read."""
+    stages = _read(lock_of(track), "python -m isopose.bridge publish")["stages"].values()
+    return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
+
+
+def _read(path: Path, maker: str) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
+        if isinstance(content["stages"], Mapping):
+            return content
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: is not there; expected what `{maker}` writes") from error
+    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
+        pass
+    raise UserError(f"{path}: cannot be read; expected what `{maker}` writes; take it from git again")
+
+
+def _with_flags(entry: str | dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {entry: {}} if isinstance(entry, str) else entry
 
 
 def text(track: str, jobs: Iterable[Job], parameters: Mapping[str, Mapping[str, Any]], in_git: Collection[str]) -> str:

@@ -6,7 +6,7 @@ the bytes that the job made. Paths are relative to the current folder, which is 
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -66,11 +66,11 @@ def read(track: str, output: str) -> Entry | None:
     return Entry(content.pop("sha256"), Record(**content))
 
 
-def write(track: str, jobs: Iterable[Job]) -> None:
-    """Make the ledger what Snakemake's records and the outputs say now; entries of outputs that are no more go.
+def current(track: str, jobs: Iterable[Job]) -> dict[str, Entry]:
+    """What the ledger of a track would be now, by output, from Snakemake's records and the outputs.
 
-    An output that is not here keeps the entry it has. Errors: UserError, and nothing is written, where an output has
-    no record or may have changed since its job ended.
+    An output that is not here keeps the entry it has. Errors: UserError where an output has no record or may have
+    changed since its job ended.
     """
     entries: dict[str, Entry] = {}
     problems: list[str] = []
@@ -82,6 +82,11 @@ def write(track: str, jobs: Iterable[Job]) -> None:
     if problems:
         more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
         raise UserError(f"{problems[0]}{more}")
+    return entries
+
+
+def write(track: str, entries: Mapping[str, Entry]) -> None:
+    """Make the ledger of a track hold these entries and no others."""
     for output in set(outputs(track)) - set(entries):
         _path(track, output).unlink()
     for output, entry in entries.items():

@@ -1,4 +1,5 @@
-"""Whether a track's outputs are what they say they are: files against Snakemake's records and against the ledger.
+"""Whether a track's outputs are what they say they are: files against Snakemake's records, the ledger
+and DVC's lock.
 
 Bytes are compared whatever the times of files: Snakemake itself looks only at inputs that are newer than the output.
 Paths are relative to the current folder, which is the repository.
@@ -8,30 +9,34 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from isopose.bridge import ledger, records
+from isopose.bridge import dvc_file, ledger, records
 from isopose.bridge.changes import changed_inputs, declared
 from isopose.bridge.graph import Job
-from isopose.files import sha256
+from isopose.files import md5, sha256
 
 
-def problems(track: str, jobs: Iterable[Job]) -> list[str]:
+def problems(track: str, jobs: Iterable[Job], published: bool = True) -> list[str]:
     """One line for everything that does not agree, in the order of the jobs; none where all does.
 
-    An output that is not here, which another job's output was made from, needs only its record. Where the track has a
-    ledger, every output must be in it. Errors: UserError for an entry that cannot be read.
+    An output that is not here, which another job's output was made from, needs only its record. Where the track has
+    been published, every output must be what its ledger and DVC's lock say; published: whether to look at those.
+    Errors: UserError for an entry or a lock that cannot be read.
     """
     jobs = list(jobs)
     digest = functools.cache(sha256)
-    return [*_of_jobs(track, jobs, digest), *_of_inputs(jobs, digest), *_without_job(track, jobs)]
+    found = [*_of_jobs(jobs, digest), *_of_inputs(jobs, digest)]
+    if published and ledger.folder(track).exists():
+        found += [line for job in jobs for output in job.outputs for line in _of_entry(track, output, digest)]
+        found += _without_job(track, jobs)
+        found += _of_lock(track, digest)
+    return found
 
 
-def _of_jobs(track: str, jobs: list[Job], digest: Callable[[str], str]) -> Iterator[str]:
-    has_ledger = ledger.folder(track).exists()
+def _of_jobs(jobs: list[Job], digest: Callable[[str], str]) -> Iterator[str]:
     for job in jobs:
         found = []
         for output in job.outputs:
             found += _of_record(job, output)
-            found += _of_entry(track, output, digest) if has_ledger else []
         if not found and not _changed_inputs(job, digest) and job.outputs and job.needs_run and not job.follows:
             found.append(f"{job.outputs[0]}: would be made again: {job.reason}")
         yield from found
@@ -56,6 +61,18 @@ def _of_entry(track: str, output: str, digest: Callable[[str], str]) -> Iterator
     if record and record.code != ledger.REFUSED and record != entry.record:
         differing = [key for key, value in vars(entry.record).items() if value != vars(record)[key]]
         yield f"{output}: its record in .snakemake is not the ledger's ({', '.join(differing)})"
+
+
+def _of_lock(track: str, digest: Callable[[str], str]) -> Iterator[str]:
+    """One line for each output that DVC's lock has other bytes of than the ledger."""
+    path, locked = dvc_file.lock_of(track), dvc_file.locked_outputs(track)
+    for output in ledger.outputs(track):
+        if output not in locked:
+            yield f"{output}: is in the ledger, but not in DVC's lock, {path}"
+        elif Path(output).exists() and digest(output) == ledger.read(track, output).sha256:
+            found = md5(output)
+            if found != locked[output]:
+                yield f"{output}: is as in the ledger, md5 {found[:8]}; DVC's lock, {path}, has {locked[output][:8]}"
 
 
 def _of_inputs(jobs: list[Job], digest: Callable[[str], str]) -> Iterator[str]:

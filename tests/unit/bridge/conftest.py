@@ -2,8 +2,9 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import yaml
 
-from isopose.bridge import records
+from isopose.bridge import ledger, records
 from isopose.bridge.graph import Job
 from isopose.bridge.records import Record
 
@@ -66,6 +67,13 @@ class Track:
 
     def record(self, job, output, **changes):
         records.write(output, self.recorded(job, **changes), Path(output).stat().st_mtime)
+
+    def publish(self, jobs):
+        """The ledger and DVC's lock of jobs as they are now."""
+        ledger.write("t", ledger.current("t", jobs))
+        outputs = [output for job in jobs for output in job.outputs]
+        outs = [{"path": path, "md5": hashlib.md5(Path(path).read_bytes()).hexdigest()} for path in outputs]
+        self.make("experiments/t/dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": {"all": {"outs": outs}}}))
 
 
 @pytest.fixture

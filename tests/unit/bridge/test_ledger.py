@@ -12,7 +12,7 @@ B = Path("provenance/t/out/b.csv.json")
 
 
 def test_an_entry_is_the_record_and_the_bytes_with_one_item_a_line(track):
-    ledger.write("t", track.jobs)
+    ledger.write("t", ledger.current("t", track.jobs))
     assert ledger.outputs("t") == ["out/a.json", "out/a.txt", "out/b.csv"]
     assert B.read_text() == (
         '{\n  "code": "cp {input} {output}",\n'
@@ -26,45 +26,45 @@ def test_an_entry_is_the_record_and_the_bytes_with_one_item_a_line(track):
 
 
 def test_nothing_is_written_where_bytes_may_not_be_the_jobs(track):
-    ledger.write("t", track.jobs)
+    ledger.write("t", ledger.current("t", track.jobs))
     before = B.read_text()
     track.make("out/a.json", "edited")
     os.utime("out/a.json", (9, 9))
     track.record(track.last, "out/b.csv", code="other")
     with pytest.raises(UserError, match=r"^out/a.json: was written after its job ended; expected .*") as caught:
-        ledger.write("t", track.jobs)
+        ledger.write("t", ledger.current("t", track.jobs))
     assert "\n" not in str(caught.value)
     assert B.read_text() == before
     records.path_of("out/a.txt").unlink()
     with pytest.raises(UserError, match=r"^out/a.txt: Snakemake has no record of it; .* \(and 1 more"):
-        ledger.write("t", track.jobs)
+        ledger.write("t", ledger.current("t", track.jobs))
 
 
 def test_files_that_were_brought_here_are_known_by_their_bytes(track):
-    ledger.write("t", track.jobs)
+    ledger.write("t", ledger.current("t", track.jobs))
     os.utime("out/b.csv", (9, 9))
-    ledger.write("t", track.jobs)
+    ledger.write("t", ledger.current("t", track.jobs))
     track.record(track.last, "out/b.csv", code="other")
     os.utime("out/b.csv", (8, 8))
     with pytest.raises(UserError, match="^out/b.csv: was written after"):
-        ledger.write("t", track.jobs)
+        ledger.write("t", ledger.current("t", track.jobs))
 
 
 def test_an_output_that_is_not_here_keeps_its_entry_and_one_that_no_job_makes_loses_it(track):
-    ledger.write("t", track.jobs)
+    ledger.write("t", ledger.current("t", track.jobs))
     before = B.read_text()
     Path("out/b.csv").unlink()
-    ledger.write("t", track.jobs)
+    ledger.write("t", ledger.current("t", track.jobs))
     assert B.read_text() == before
-    ledger.write("t", [track.first])
+    ledger.write("t", ledger.current("t", [track.first]))
     assert ledger.outputs("t") == ["out/a.json", "out/a.txt"]
     with pytest.raises(UserError, match="^out/b.csv: is not here, and the ledger has no entry"):
-        ledger.write("t", track.jobs)
+        ledger.write("t", ledger.current("t", track.jobs))
 
 
 def test_installed_records_are_those_that_snakemake_had(track):
     before = {output: records.read(output) for job in track.jobs for output in job.outputs}
-    ledger.write("t", track.jobs)
+    ledger.write("t", ledger.current("t", track.jobs))
     for output in before:
         records.path_of(output).unlink()
     Path("out/a.txt").unlink()
@@ -75,7 +75,7 @@ def test_installed_records_are_those_that_snakemake_had(track):
 
 @pytest.mark.parametrize("forget", [False, True])
 def test_other_bytes_are_named_and_have_no_record_that_agrees(track, forget):
-    ledger.write("t", track.jobs)
+    ledger.write("t", ledger.current("t", track.jobs))
     if forget:
         records.path_of("out/b.csv").unlink()
     time = os.stat("out/b.csv").st_mtime
@@ -84,7 +84,7 @@ def test_other_bytes_are_named_and_have_no_record_that_agrees(track, forget):
     assert ledger.install("t") == ["out/b.csv"]
     assert records.read("out/b.csv") == replace(track.recorded(track.last), code=ledger.REFUSED)
     with pytest.raises(UserError, match="^out/b.csv: was written after"):
-        ledger.write("t", track.jobs)
+        ledger.write("t", ledger.current("t", track.jobs))
     track.make("out/b.csv", "out/b.csv")
     assert ledger.install("t") == []
     assert records.read("out/b.csv") == track.recorded(track.last)
@@ -92,7 +92,7 @@ def test_other_bytes_are_named_and_have_no_record_that_agrees(track, forget):
 
 @pytest.mark.parametrize("text", ["<<<<<<< ours\n", "[]", '{"sha256": "12"}', '{"code": "x"}'])
 def test_a_file_that_is_no_entry_is_refused(track, text):
-    ledger.write("t", track.jobs)
+    ledger.write("t", ledger.current("t", track.jobs))
     B.write_text(text)
     with pytest.raises(UserError, match="^provenance/t/out/b.csv.json: is no entry of the ledger; expected") as caught:
         ledger.install("t")
@@ -101,7 +101,7 @@ def test_a_file_that_is_no_entry_is_refused(track, text):
 
 @pytest.mark.parametrize("change", [{"job_hash": 1}, {"inputs": []}, {"rule": None}, {"params": "[]"}])
 def test_an_entry_with_an_unknown_key_or_a_wrong_type_is_refused(track, change):
-    ledger.write("t", track.jobs)
+    ledger.write("t", ledger.current("t", track.jobs))
     B.write_text(json.dumps(json.loads(B.read_text()) | change))
     with pytest.raises(UserError, match="is no entry of the ledger; expected a JSON object of code, inputs, log"):
         ledger.read("t", "out/b.csv")

@@ -1,8 +1,12 @@
+import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from isopose.bridge import ledger, records, verification
+from isopose.errors import UserError
 
 
 def problems(track, *jobs):
@@ -15,14 +19,14 @@ def short(track, text):
 
 def test_all_agrees_with_and_without_a_ledger_and_without_an_intermediate(track):
     assert problems(track) == []
-    ledger.write("t", track.jobs)
+    track.publish(track.jobs)
     assert problems(track) == []
     Path("out/a.txt").unlink()
     assert problems(track) == []
 
 
 def test_a_hand_edited_output_is_not_the_ledgers(track):
-    ledger.write("t", track.jobs)
+    track.publish(track.jobs)
     time = os.stat("out/b.csv").st_mtime
     track.make("out/b.csv", "edited")
     os.utime("out/b.csv", (time, time))
@@ -66,9 +70,9 @@ def test_what_only_snakemake_knows_is_told_once(track):
 
 
 def test_a_ledger_and_records_of_different_runs_are_told_apart(track):
-    ledger.write("t", [track.first])
+    track.publish([track.first])
     assert problems(track) == ["out/b.csv: is not in the ledger, provenance/t"]
-    ledger.write("t", track.jobs)
+    track.publish(track.jobs)
     track.record(track.last, "out/b.csv", params=["1"], log=["other"])
     last = replace(track.last, params=("1",))
     assert problems(track, track.first, last) == [
@@ -78,10 +82,31 @@ def test_a_ledger_and_records_of_different_runs_are_told_apart(track):
 
 
 def test_bytes_that_the_ledger_refused_are_told(track):
-    ledger.write("t", track.jobs)
+    track.publish(track.jobs)
     track.make("out/b.csv", "edited")
     ledger.install("t")
     assert problems(track) == [
         f"out/b.csv: {ledger.REFUSED}",
         f"out/b.csv: has sha256 {short(track, 'edited')}; the ledger has {short(track, 'out/b.csv')}",
     ]
+
+
+def test_a_stale_lock_is_told(track):
+    track.publish(track.jobs)
+    lock = Path("experiments/t/dvc.lock")
+    md5 = hashlib.md5(b"out/b.csv").hexdigest()
+    lock.write_text(lock.read_text().replace(md5, "f" * 32))
+    assert problems(track) == [
+        f"out/b.csv: is as in the ledger, md5 {md5[:8]}; DVC's lock, {lock}, has ffffffff",
+    ]
+    track.publish([track.first])
+    ledger.write("t", ledger.current("t", track.jobs))
+    assert problems(track) == [f"out/b.csv: is in the ledger, but not in DVC's lock, {lock}"]
+
+
+@pytest.mark.parametrize("text", ["stages: [", "stages: []", "- 1", "\udcff"])
+def test_a_lock_that_cannot_be_read_is_told_in_one_line(track, text):
+    track.publish(track.jobs)
+    Path("experiments/t/dvc.lock").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError, match=r"^experiments/t/dvc\.lock: cannot be read; expected what .* writes; take it"):
+        problems(track)

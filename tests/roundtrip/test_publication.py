@@ -1,0 +1,140 @@
+"""Publish in one clone, restore in another: real git, DVC and Snakemake on the smoke track."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.roundtrip.conftest import GENERATE, IDENTITY, Clone
+from tests.workflow.conftest import ROOT
+
+pytestmark = pytest.mark.workflow
+
+BRIDGE = (sys.executable, "-m", "isopose.bridge")
+TABLE = "reports/smoke/synthetic/tables/iso.csv"
+WEIGHTS = "results/smoke/synthetic/lifters/full/seed1/lifter.safetensors"
+
+
+def bridge(project, command, *arguments, check=True):
+    return project.run(*BRIDGE, command, *arguments, "--track", "smoke", check=check)
+
+
+@pytest.fixture(scope="module")
+def author(smoke, tmp_path_factory):
+    """The smoke track as its author published it, committed to git, with its remote beside it."""
+    top = tmp_path_factory.mktemp("published")
+    (top / "author").mkdir()
+    project = smoke.copy(top / "author")
+    shutil.copy(ROOT / ".gitignore", project.folder)
+    (project.folder / ".dvc").mkdir()
+    for name in ("config", ".gitignore"):
+        shutil.copy(ROOT / ".dvc" / name, project.folder / ".dvc" / name)
+    for path in project.folder.glob("experiments/*/dvc.yaml"):
+        path.unlink()
+    project.run("git", "init", "--quiet")
+    project.run("dvc", "remote", "add", "--default", "here", str(top / "remote"))
+    project.run(*GENERATE)
+    edited = project.folder / TABLE
+    text = edited.read_bytes()
+    edited.write_bytes(text + b"edited\n")
+    done = bridge(project, "publish", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: nothing is published:\ninput {TABLE}: sha256 ")
+    assert not (project.folder / "provenance").exists() and not (top / "remote").exists()
+    shutil.copy2(smoke.folder / TABLE, edited)
+    assert bridge(project, "publish").stdout.endswith("commit experiments/smoke/dvc.lock and provenance/smoke\n")
+    project.run("git", "add", ".")
+    project.run("git", *IDENTITY, "commit", "--quiet", "--message", "published")
+    return project
+
+
+@pytest.fixture
+def clone(author, tmp_path):
+    return Clone(author, tmp_path / "clone")
+
+
+def test_both_engines_have_nothing_to_do_after_publishing(author):
+    assert author.planned() == {}
+    assert author.run("dvc", "status", "--json").stdout.strip() == "{}"
+    assert bridge(author, "verify").stdout.endswith(" outputs agree\n")
+
+
+def test_what_was_published_is_restored_and_nothing_is_to_be_done(author, clone):
+    assert bridge(clone, "restore").stdout.endswith("outputs are here; the others did not ship\n")
+    assert clone.planned() == {}
+    assert " outputs agree, " in bridge(clone, "verify").stdout
+    for path in (TABLE, WEIGHTS):
+        assert (clone.folder / path).read_bytes() == (author.folder / path).read_bytes()
+    assert (
+        clone.run("dvc", "repro", "--dry", "--allow-missing", "experiments/smoke/dvc.yaml").stdout.count("Running") == 0
+    )
+
+
+def test_a_target_is_restored_with_what_it_needs_and_no_more(clone):
+    bridge(clone, "restore", "results/smoke/synthetic/scores/test/base/seed1.json")
+    here = {
+        path.relative_to(clone.folder).as_posix() for path in (clone.folder / "results").rglob("*") if path.is_file()
+    }
+    assert "results/smoke/synthetic/lifters/base/seed1/lifter.safetensors" in here
+    assert WEIGHTS not in here and not (clone.folder / TABLE).exists()
+
+
+def test_an_edited_output_is_told_and_made_again(clone):
+    (clone.folder / TABLE).parent.mkdir(parents=True, exist_ok=True)
+    (clone.folder / TABLE).write_text("mine\n")
+    done = bridge(clone, "restore")
+    assert f"will be made again: {TABLE}" in done.stdout
+    assert (clone.folder / TABLE).read_text() == "mine\n"
+    assert set(clone.planned()) == {"table", "index", "all"}
+
+
+def test_a_clone_without_the_remote_is_told_and_can_go_on_later(clone, author):
+    remote = author.folder.parent / "remote"
+    remote.rename(remote.with_name("elsewhere"))
+    done = bridge(clone, "restore", check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: dvc pull: failed")
+    assert "Traceback" not in done.stderr
+    remote.with_name("elsewhere").rename(remote)
+    bridge(clone, "restore")
+    assert clone.planned() == {}
+
+
+def test_a_half_fetched_clone_takes_nothing_for_finished_that_is_not(clone):
+    """Stopped in the middle of fetching: the records came first, and a file that is cut short is refused."""
+    bridge(clone, "restore")
+    (clone.folder / TABLE).unlink()
+    weights = clone.folder / WEIGHTS
+    content = weights.read_bytes()
+    weights.unlink()
+    weights.write_bytes(content[:1000])
+    assert f"{WEIGHTS}: has sha256" in bridge(clone, "verify", check=False).stdout
+    assert f"made again: {WEIGHTS}" in bridge(clone, "restore").stdout
+    assert (clone.folder / TABLE).exists()
+    weights.unlink()
+    bridge(clone, "restore")
+    assert weights.read_bytes() == content
+    assert clone.planned() == {}
+
+
+def test_a_publication_stopped_before_its_ledger_is_not_taken_for_whole(author, clone):
+    """New bytes in DVC and in the lock, and the ledger of before: the clone makes those outputs again."""
+    lock = clone.folder / "experiments/smoke/dvc.lock"
+    bridge(clone, "restore")
+    entry = clone.folder / "provenance/smoke" / f"{TABLE}.json"
+    content = json.loads(entry.read_text())
+    entry.write_text(json.dumps(content | {"sha256": "0" * 64}))
+    assert f"{TABLE}: has sha256" in bridge(clone, "verify", check=False).stdout
+    assert TABLE in bridge(clone, "restore").stdout
+    assert set(clone.planned()) == {"table", "index", "all"}
+    assert lock.exists()
+
+
+def test_a_track_that_was_never_published_is_told(author, tmp_path):
+    clone = Clone(author, tmp_path / "clone")
+    shutil.rmtree(clone.folder / "provenance")
+    done = bridge(clone, "restore", check=False)
+    assert done.stderr == "error: provenance/smoke: is not there; expected the ledger of the track 'smoke'\n"
+    assert not Path(clone.folder / "results").exists()
