@@ -112,3 +112,23 @@ def test_the_order_of_keys_is_the_references_at_every_depth():
     assert found == {"a": 5, "rows": {"base": {"x": 4, "y": 3}, "full": {"z": 1}}, "new": 0}
     assert list(found) == ["a", "rows", "new"]
     assert list(found["rows"]) == ["base", "full"] and list(found["rows"]["base"]) == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, None),
+        ({"cameras": ["cam1"]}, "unknown parameter 'sources.x.cameras'"),
+        ({"reader": "humaneva"}, "'sources.x.part' is missing"),
+        ({"reader": "kinect"}, "expected one of synthetic, .*three_dpw"),
+    ],
+)
+def test_a_source_is_checked_by_what_its_reader_takes(demo, change, message):
+    source = {"reader": "human36m", "fps": 50, "subjects": None, "actions": None, "occluded": False} | change
+    params = copy.deepcopy(demo)
+    params["sources"]["x"] = source
+    if message is None:
+        config.validate(params, SCHEMA)
+    else:
+        with pytest.raises(UserError, match=message):
+            config.validate(params, SCHEMA)

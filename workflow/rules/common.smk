@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 from isopose import config as parameters
 from isopose import failures
 from isopose.bridge.names import Parameters, derived, laid_over, options, text
+from isopose.datasets.official import OFFICIAL
 from isopose.errors import UserError
 from isopose.modules import source_files
 
@@ -60,6 +61,12 @@ wildcard_constraints:
 def code(module):
     """Source files a stage runs, so that an edited module reruns the stages that use it and no others."""
     return [os.path.relpath(path) for path in source_files(module)]
+
+
+def source_options(source):
+    """Parameters of a source; cameras are placed only around motion that has none."""
+    placed = {} if config["sources"][source]["reader"] in OFFICIAL else {"camera": value("camera")}
+    return options(section(f"sources.{source}"), **placed, occluder=value("occluder"), seed=value("seed"))
 
 
 def own(evaluation, key):

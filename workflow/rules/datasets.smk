@@ -17,8 +17,6 @@ rule preprocess:
         mem_mb=2000,
         runtime=20,
     params:
-        options=lambda w: options(
-            section(f"sources.{w.source}"), camera=value("camera"), occluder=value("occluder"), seed=value("seed")
-        ),
+        options=lambda w: source_options(w.source),
     shell:
         "python -m isopose.datasets.preprocess --output {output} --params {params.options:q} > {log} 2>&1"

@@ -1,8 +1,9 @@
-"""The first stage: read a motion source, put cameras around every clip, and write the sequence store."""
+"""The first stage: read a motion source, put cameras around clips that have none, and write the sequence store."""
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Any
@@ -12,8 +13,9 @@ import typer
 
 from isopose import stage
 from isopose.camera import project, world_to_camera
-from isopose.datasets import bandai_namco, cmu_mocap, synthetic
+from isopose.datasets import bandai_namco, cmu_mocap, official, synthetic
 from isopose.datasets.occluders import Occluders, draw_occluders
+from isopose.datasets.official import OFFICIAL, RAW_VARIABLE
 from isopose.datasets.sources import MIRROR_VARIABLE, Request, derive_seed
 from isopose.datasets.store import OCCLUDED, Clip, SequenceStore, View
 from isopose.datasets.studio import AZIMUTHS, Studio, place_cameras
@@ -26,7 +28,7 @@ READERS: Mapping[str, Callable[[Request], Iterator[Clip]]] = MappingProxyType(
         "bandai_namco": bandai_namco.read_clips,
     }
 )
-"""A source is a module with ``read_clips``; a new one is named here and nowhere else."""
+"""A source of motion without cameras is a module with ``read_clips``; a new one is named here and nowhere else."""
 
 PARAMETERS = {
     "reader": str,
@@ -43,6 +45,9 @@ PARAMETERS = {
     "camera": dict,
     "seed": int,
 }
+"""Parameters of those sources; a licensed dataset has :data:`OFFICIAL_PARAMETERS` and its reader's own."""
+
+OFFICIAL_PARAMETERS = {"reader": str, "fps": float, "occluded": bool, "occluder": dict, "seed": int}
 
 
 def _settings(kind: type, values: Mapping[str, Any], name: str) -> Any:
@@ -60,17 +65,42 @@ def add_views(clip: Clip, options: Mapping[str, Any], studio: Studio, occluders:
         joints2d = project(world_to_camera(clip.joints3d, camera), camera).astype(np.float32)
         look = derive_seed("look", options["seed"], clip.source, clip.id, name)
         clip.views[name] = View(name, joints2d, seed=look)
-        if options["occluded"]:
-            boxes = draw_occluders(
-                joints2d, clip.fps, camera.size, occluders, options["seed"], clip.source, clip.id, name
-            )
-            clip.views[name + OCCLUDED] = View(name, joints2d, occluders=boxes, seed=look)
+    if options["occluded"]:
+        add_occluded_views(clip, options["seed"], occluders)
 
 
-def run(output: Path, options: Mapping[str, Any], mirror: Path | None, cache: Path) -> int:
-    """Write the store; return the number of clips."""
-    if options["reader"] not in READERS:
-        raise UserError(f"--params: reader is '{options['reader']}'; expected one of {', '.join(READERS)}")
+def add_occluded_views(clip: Clip, seed: int, occluders: Occluders) -> None:
+    """Give every view of a clip a second one, in which occluders cross in front of the person."""
+    views = {}
+    for name, view in clip.views.items():
+        size = clip.cameras[view.camera].size
+        joints2d = view.joints2d[:, clip.joint_valid]
+        boxes = draw_occluders(joints2d, clip.fps, size, occluders, seed, clip.source, clip.id, name)
+        views |= {name: view, name + OCCLUDED: replace(view, occluders=boxes)}
+    clip.views = views
+
+
+def parameters_of(reader: Any) -> Mapping[str, type | tuple[type, ...]]:
+    """The parameters that a reader takes, with their types; UserError for an unknown reader."""
+    if reader in READERS:
+        return PARAMETERS
+    if reader in OFFICIAL:
+        return OFFICIAL_PARAMETERS | dict(OFFICIAL[reader].parameters)
+    raise UserError(f"--params: reader is '{reader}'; expected one of {', '.join([*READERS, *OFFICIAL])}")
+
+
+def parse(params: str) -> dict[str, Any]:
+    """The parameters, JSON, checked by what their reader takes."""
+    try:
+        reader = json.loads(params)["reader"]
+    except (ValueError, TypeError, KeyError):
+        reader = None
+    expected = parameters_of(reader) if isinstance(reader, str) else PARAMETERS
+    return stage.parse_params(params, expected)
+
+
+def motion_clips(options: Mapping[str, Any], mirror: Path | None, cache: Path) -> Iterator[Clip]:
+    """Clips of motion without cameras, with cameras placed around them."""
     for name in options["cameras"]:
         if name not in AZIMUTHS:
             raise UserError(f"--params: camera '{name}' is unknown; expected one of {', '.join(AZIMUTHS)}")
@@ -80,15 +110,36 @@ def run(output: Path, options: Mapping[str, Any], mirror: Path | None, cache: Pa
     occluders = _settings(Occluders, options["occluder"], "occluder")
     wanted = ("fps", "subjects", "actions", "speeds", "max_seconds", "seed", "clips_per_action", "seconds")
     request = Request(**{name: options[name] for name in wanted}, mirror=mirror, cache=cache)
-    clips = READERS[options["reader"]](request)
+    for clip in READERS[options["reader"]](request):
+        add_views(clip, options, studio, occluders)
+        yield clip
+
+
+def official_clips(options: Mapping[str, Any], raw: Path, cache: Path) -> Iterator[Clip]:
+    """Clips of a licensed dataset, which keep their cameras and views."""
+    occluders = _settings(Occluders, options["occluder"], "occluder")
+    for clip in official.read_clips(options["reader"], raw, cache, options):
+        if options["occluded"]:
+            add_occluded_views(clip, options["seed"], occluders)
+        yield clip
+
+
+def run(
+    output: Path, options: Mapping[str, Any], mirror: Path | None, cache: Path, raw: Path = Path("data/raw")
+) -> int:
+    """Write the store; return the number of clips. raw: holds a folder for every licensed dataset."""
+    parameters_of(options["reader"])
+    if options["reader"] in OFFICIAL:
+        clips = official_clips(options, raw, cache)
+    else:
+        clips = motion_clips(options, mirror, cache)
     written = 0
     with SequenceStore.create(output, reader=options["reader"]) as store:
         for clip in stage.track_progress(clips, f"preprocess {options['reader']}"):
-            add_views(clip, options, studio, occluders)
             store.write(clip)
             written += 1
         if not written:
-            raise UserError(f"--params: no clip of {options['reader']} matches subjects and actions; widen them")
+            raise UserError(f"--params: no clip of {options['reader']} matches its parameters; widen them")
     return written
 
 
@@ -101,12 +152,15 @@ def main(
     params: str = stage.PARAMS_OPTION,
     mirror: Path | None = typer.Option(None, help=f"Folder with the archives; default: ${MIRROR_VARIABLE}."),
     cache: Path = typer.Option(Path(".cache/isopose"), help="Where archives are extracted and downloads kept."),
+    raw: Path = typer.Option(
+        Path("data/raw"), envvar=RAW_VARIABLE, help="Folder with a folder for every licensed dataset; only read."
+    ),
 ) -> None:
     """Read a motion source into a sequence store with cameras, image positions and, if asked for, occluders."""
-    options = stage.parse_params(params, PARAMETERS)
+    options = parse(params)
     if mirror is None and os.environ.get(MIRROR_VARIABLE):
         mirror = Path(os.environ[MIRROR_VARIABLE])
-    clips = run(output, options, mirror, cache)
+    clips = run(output, options, mirror, cache, raw)
     typer.echo(f"{output}: {clips} clips of {options['reader']}")
 
 

@@ -1,0 +1,98 @@
+"""Licensed datasets as motion sources: clips that have cameras and views of their own, at the frame rate asked for."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType, NoneType
+from typing import Any
+
+import numpy as np
+
+from isopose.datasets import human36m, humaneva, mpi_inf_3dhp, three_dpw
+from isopose.datasets.store import Clip
+from isopose.errors import UserError
+
+RAW_VARIABLE = "ISOPOSE_RAW_DATA"
+"""Environment variable that names the folder with a folder for every dataset."""
+
+PER_FRAME = ("activity",)
+"""Attributes of a clip that hold a value for each frame."""
+
+
+@dataclass(frozen=True)
+class Official:
+    """A reader: read(root, cache, options) yields clips; parameters: those that apply to it, with their types."""
+
+    read: Callable[[Path, Path, Mapping[str, Any]], Iterator[Clip]]
+    parameters: Mapping[str, type | tuple[type, ...]]
+
+
+_NAMES = (list, NoneType)
+
+OFFICIAL: Mapping[str, Official] = MappingProxyType(
+    {
+        "human36m": Official(
+            lambda root, cache, o: human36m.read_clips(root, cache, o["subjects"] or human36m.SUBJECTS, o["actions"]),
+            {"subjects": _NAMES, "actions": _NAMES},
+        ),
+        "humaneva": Official(
+            lambda root, _, o: humaneva.read_clips(root, o["part"], o["subjects"], o["actions"]),
+            {"part": str, "subjects": _NAMES, "actions": _NAMES},
+        ),
+        "mpi_inf_3dhp": Official(
+            lambda root, _, o: mpi_inf_3dhp.read_clips(root, o["part"], o["subjects"]),
+            {"part": str, "subjects": _NAMES},
+        ),
+        "three_dpw": Official(
+            lambda root, cache, o: three_dpw.read_clips(root, o["splits"], cache),
+            {"splits": list},
+        ),
+    }
+)
+
+
+def read_clips(reader: str, raw: Path, cache: Path, options: Mapping[str, Any]) -> Iterator[Clip]:
+    """Clips of the files in ``raw/<reader>``, one at a time, at ``options["fps"]`` frames a second.
+
+    Nothing is written in ``raw``; archives are unpacked in the cache. UserError where the folder is not there, is not
+    whole, or lacks what the options name.
+    """
+    root = raw / reader
+    if not root.is_dir():
+        raise UserError(
+            f"{root}: no such folder; expected the files of {reader} as downloaded; put there what "
+            f"docs/datasets/{reader}.md lists, or set {RAW_VARIABLE} to the folder that holds {reader}/"
+        )
+    for clip in OFFICIAL[reader].read(root, cache, options):
+        yield resample(clip, options["fps"])
+
+
+def resample(clip: Clip, fps: float) -> Clip:
+    """The clip at another frame rate, from the same first frame; ``recorded_fps`` says what it was.
+
+    Joints in the world and in the image are interpolated linearly; a per-frame attribute and ``visible`` are those of
+    the nearest recorded frame. No frame lies after the last recorded one.
+    """
+    attributes = clip.attributes | {"recorded_fps": clip.fps}
+    if clip.fps == fps:
+        return dataclasses.replace(clip, attributes=attributes)
+    frames = len(clip.joints3d)
+    count = int(np.floor((frames - 1) * fps / clip.fps + 1e-6)) + 1
+    times = np.minimum(np.arange(count) * clip.fps / fps, frames - 1)
+    nearest = np.rint(times).astype(int)
+    views = {}
+    for name, view in clip.views.items():
+        visible = None if view.visible is None else view.visible[nearest]
+        views[name] = dataclasses.replace(view, joints2d=_interpolate(view.joints2d, times), visible=visible)
+    attributes |= {name: attributes[name][nearest] for name in PER_FRAME if name in attributes}
+    joints3d = _interpolate(clip.joints3d, times)
+    return dataclasses.replace(clip, joints3d=joints3d, fps=float(fps), attributes=attributes, views=views)
+
+
+def _interpolate(values: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Values (F, J, C) at times (T,), in frames: (T, J, C)."""
+    before = np.floor(times).astype(int)
+    after = np.minimum(before + 1, len(values) - 1)
+    share = (times - before)[:, None, None]
+    return ((1 - share) * values[before] + share * values[after]).astype(values.dtype)
