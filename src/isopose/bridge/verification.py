@@ -65,7 +65,10 @@ def _of_entry(track: str, output: str, digest: Callable[[str], str]) -> Iterator
 
 def _of_lock(track: str, digest: Callable[[str], str]) -> Iterator[str]:
     """One line for each output that DVC's lock has other bytes of than the ledger."""
-    path, locked = dvc_file.lock_of(track), dvc_file.locked_outputs(track)
+    path = dvc_file.lock_of(track)
+    if not path.exists():  # a ledger that was written without DVC
+        return
+    locked = dvc_file.locked_outputs(track)
     for output in ledger.outputs(track):
         if output not in locked:
             yield f"{output}: is in the ledger, but not in DVC's lock, {path}"
