@@ -16,7 +16,7 @@ from isopose.files import md5, sha256
 
 
 def problems(track: str, jobs: Iterable[Job], published: bool = True) -> list[str]:
-    """One line for everything that does not agree, in the order of the jobs; none where all does.
+    """One line for everything that does not agree: outputs, then inputs, then what no job makes; none where all does.
 
     An output that is not here, which another job's output was made from, needs only its record. Where the track has
     been published, every output must be what its ledger and DVC's lock say; published: whether to look at those.
@@ -24,11 +24,13 @@ def problems(track: str, jobs: Iterable[Job], published: bool = True) -> list[st
     """
     jobs = list(jobs)
     digest = functools.cache(sha256)
-    found = [*_of_jobs(jobs, digest), *_of_inputs(jobs, digest)]
-    if published and ledger.folder(track).exists():
+    compare = published and ledger.folder(track).exists()
+    found = list(_of_jobs(jobs, digest))
+    if compare:
         found += [line for job in jobs for output in job.outputs for line in _of_entry(track, output, digest)]
-        found += _without_job(track, jobs)
-        found += _of_lock(track, digest)
+    found += _of_inputs(jobs, digest)
+    if compare:
+        found += [*_without_job(track, jobs), *_of_lock(track, digest)]
     return found
 
 
