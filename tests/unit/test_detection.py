@@ -118,7 +118,7 @@ def test_perfect_maps_give_perfect_detections(lab, monkeypatch):
     assert np.abs(found.image_keypoints - view.joints2d)[view.visible].max() < 0.5 * side
     head = keypoints.head_size(clip.camera_joints("cam1"), clip.cameras["cam1"])
     assert keypoints.pckh(found.image_keypoints, view.joints2d, head, view.visible) == 1
-    scores = detection.Quality()
+    scores = keypoints.Quality()
     scores.add(clip, "cam1", found, maps)
     summary = scores.summary(stored_bytes=1000)
     assert summary["pckh"] == summary["auroc"] == 1
