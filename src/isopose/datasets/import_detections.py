@@ -33,6 +33,9 @@ frames after the poses have ended: the training views' CPN tracks have 2.7 more 
 FARTHEST = 1e6
 """px; a keypoint farther out is a broken file."""
 
+SMALLEST = 1.0
+"""px; keypoints that all lie within less are what some detectors write for nobody."""
+
 
 class Track(NamedTuple):
     """Detections of a view: points (F, 17, 2), image px; confidence (F, 17), or None where the layout has none."""
@@ -102,6 +105,9 @@ def detections_of(track: Track, frames: int, params: Mapping[str, Any]) -> Detec
     check_array("keypoints", points, (frames, NUM_JOINTS, 2), finite=True)
     if np.abs(points).max() > FARTHEST:
         raise ValueError(f"keypoints: one is {np.abs(points).max():g} px out; expected at most {FARTHEST:g}")
+    empty = np.ptp(points, axis=1).max(axis=-1) < SMALLEST
+    if empty.any():  # before the boxes are averaged, which would hide it
+        raise ValueError(f"keypoints: those of frame {np.argmax(empty)} are all in one place; expected a person")
     boxes = boxes_around(points, params["margin"], params["smoothing"])
     detections = Detections.from_image(points, confidence, boxes, params["map_size"])
     detections.check()
