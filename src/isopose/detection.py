@@ -14,7 +14,7 @@ from isopose import heatmaps, stage
 from isopose.crops import boxes_around
 from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, select
 from isopose.errors import UserError
-from isopose.evaluation import keypoints
+from isopose.evaluation.detections import Quality
 from isopose.joint_sets import HUMAN36M, JOINT_SETS, JointSet
 from isopose.models.hrnet import ORIGIN, detect, fold_normalisation, load_estimator
 from isopose.rendering import view_frames
@@ -91,7 +91,7 @@ def run(
     model, config = load_estimator(estimator)
     joint_set, origin = joint_set_of(config, estimator), config.get("origin", ORIGIN)
     model = fold_normalisation(model.to(params["device"]))
-    scores = keypoints.Quality()
+    scores = Quality()
     with DetectionStore.create(output) as detections:
         for key in stage.track_progress(select(stores, params["selections"]), "detection"):
             with SequenceStore(stores[key.source]) as sequences:

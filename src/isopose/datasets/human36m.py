@@ -17,7 +17,6 @@ from scipy.spatial.transform import Rotation
 from isopose.camera import Camera, project, world_to_camera
 from isopose.datasets.human36m_files import read_cdf, read_npz, read_npz_symmetry
 from isopose.datasets.human36m_metadata import Metadata, Trial, find_metadata, read_metadata
-from isopose.datasets.images import to_skeleton
 from isopose.datasets.sources import check_known
 from isopose.datasets.store import Clip, View
 from isopose.datasets.tgz import unpack
@@ -75,15 +74,34 @@ class Angles:
 
 @dataclass(frozen=True)
 class DetectedView:
-    """2D detections of one view without heatmaps: points (F, 17, 2), image px; confidence (F, 17), or None.
+    """2D detections of one view without heatmaps: points (F, K, 2), image px; confidence (F, K), or None.
 
-    Both are of the skeleton's joints, whatever the file's are.
+    joint_set: what the K joints are, a key of ``isopose.joint_sets.JOINT_SETS``.
     """
 
     clip: str
     view: str
     points: np.ndarray
     confidence: np.ndarray | None
+    joint_set: str
+
+
+class JointLayout(NamedTuple):
+    """Number of joints of a community file, and which are left and right."""
+
+    joints: int
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+
+
+JOINT_LAYOUTS = MappingProxyType(
+    {
+        "human36m": JointLayout(17, (4, 5, 6, 11, 12, 13), (1, 2, 3, 14, 15, 16)),
+        "mpii": JointLayout(16, (3, 4, 5, 13, 14, 15), (0, 1, 2, 10, 11, 12)),
+        "coco": JointLayout(17, (1, 3, 5, 7, 9, 11, 13, 15), (2, 4, 6, 8, 10, 12, 14, 16)),
+    }
+)
+"""By the key of ``isopose.joint_sets.JOINT_SETS`` that has the same order."""
 
 
 class Files(NamedTuple):
@@ -165,10 +183,9 @@ def read_detections(
 ) -> Iterator[DetectedView]:
     """The views of a community file ``data_2d_h36m_<detector>.npz``: (F, K, 2) px, or with confidence (F, K, 3).
 
-    cameras: of each subject, in the order of the file's tracks. The K joints are Human3.6M's 17, MPII's 16 or COCO's
-    17, as the file's left and right joints tell (Human3.6M's in a file that does not say), mapped to the skeleton by
-    :mod:`isopose.joint_sets`. Tracks may have more frames than the clip of their id. A trial with a track too few is
-    accepted where one camera's video is broken: the others are meant.
+    cameras: of each subject, in the order of the file's tracks. The K joints are one of JOINT_LAYOUTS, as the file's
+    left and right joints tell; Human3.6M's in a file that does not say. Tracks may have more frames than the clip of
+    their id. A trial with a track too few is accepted where one camera's video is broken: the others are meant.
     """
     check_known(subjects, sorted(cameras), "subject", "human36m")
     with Worker(NPZ_SECONDS) as worker:
@@ -190,25 +207,21 @@ def read_detections(
                             f"{path}: {subject} {trial} {view} is {track.shape}; expected (F, {joints}, 2) or "
                             f"(F, {joints}, 3), the joints of {joint_set}"
                         )
-                    points, *confidence = to_skeleton(
-                        joint_set, track[..., :2].astype(np.float64), *np.moveaxis(track[..., 2:], -1, 0)
-                    )
-                    yield DetectedView(clip_id(subject, trial), view, points, confidence[0] if confidence else None)
+                    points = track[..., :2].astype(np.float64)
+                    confidence = track[..., 2] if track.shape[2] == 3 else None
+                    yield DetectedView(clip_id(subject, trial), view, points, confidence, joint_set)
 
 
 def _joint_set(path: Path, worker: Worker) -> tuple[str, int]:
-    """The joint set of a community file, a key of JOINT_SETS, and its number of joints."""
-    from isopose.joint_sets import HUMAN36M, JOINT_SETS  # here, because it needs torch
-
-    symmetry = worker.read(read_npz_symmetry, path, _EXPECTED_2D)
-    if not symmetry:
-        return HUMAN36M.name, NUM_JOINTS
-    for joint_set in JOINT_SETS.values():
-        sides = {s: [i for i, joint in enumerate(joint_set.joints) if joint[:2] == f"{s[0]}_"] for s in symmetry}
-        if all(sorted(found) == sides[side] for side, found in symmetry.items()):
-            return joint_set.name, len(joint_set.joints)
+    """The joint set of a community file, a key of JOINT_LAYOUTS, and its number of joints."""
+    sides = worker.read(read_npz_symmetry, path, _EXPECTED_2D)
+    if not sides:
+        return "human36m", NUM_JOINTS
+    for joint_set, layout in JOINT_LAYOUTS.items():
+        if all(tuple(sorted(sides[side])) == getattr(layout, side) for side in sides):
+            return joint_set, layout.joints
     raise UserError(
-        f"{path}: its left joints are {symmetry['left'].tolist()!s:.80}; expected those of {', '.join(JOINT_SETS)}; "
+        f"{path}: its left joints are {sides['left'].tolist()!s:.80}; expected those of {', '.join(JOINT_LAYOUTS)}; "
         "give another file"
     )
 

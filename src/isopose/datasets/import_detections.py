@@ -17,9 +17,10 @@ from isopose import stage
 from isopose.arrays import check_array
 from isopose.crops import boxes_around
 from isopose.datasets import coco, human36m
+from isopose.datasets.images import to_skeleton
 from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, ViewKey, select
 from isopose.errors import UserError
-from isopose.evaluation.keypoints import Quality
+from isopose.evaluation.detections import Quality
 from isopose.skeleton import NUM_JOINTS
 
 PARAMETERS = {"reader": str, "selections": list, "margin": float, "smoothing": int, "map_size": int}
@@ -68,7 +69,9 @@ def read_npz(path: Path, views: Views) -> Iterator[tuple[ViewKey, Track]]:
     for found in human36m.read_detections(path, cameras, list(cameras)):
         key = wanted.get((found.clip, found.view))
         if key is not None:
-            yield key, Track(found.points, found.confidence)
+            given = () if found.confidence is None else (found.confidence,)
+            points, *confidence = to_skeleton(found.joint_set, found.points, *given)
+            yield key, Track(points, confidence[0] if confidence else None)
 
 
 def read_coco(path: Path, views: Views) -> Iterator[tuple[ViewKey, Track]]:

@@ -19,6 +19,7 @@ from isopose.datasets.store import SequenceStore
 from isopose.datasets.tgz import unpack
 from isopose.datasets.worker import Worker
 from isopose.errors import UserError
+from isopose.joint_sets import JOINT_SETS
 from isopose.skeleton import JOINTS
 
 MUTATIONS = int(os.environ.get("ISOPOSE_MUTATIONS", "50"))
@@ -299,6 +300,15 @@ def test_a_third_number_is_the_confidence(release, npz, tmp_path):
     first = next(human36m.read_detections(tmp_path / "data.npz", metadata.cameras, ["S9"]))
     np.testing.assert_array_equal(first.confidence, track[..., 2])
     np.testing.assert_array_equal(first.points, track[..., :2])
+
+
+def test_the_layouts_of_joints_are_those_of_the_joint_sets():
+    assert set(human36m.JOINT_LAYOUTS) == set(JOINT_SETS)
+    for name, (count, left, right) in human36m.JOINT_LAYOUTS.items():
+        joints = JOINT_SETS[name].joints
+        assert len(joints) == count
+        for side, indices in {"l_": left, "r_": right}.items():
+            assert [index for index, joint in enumerate(joints) if joint.startswith(side)] == list(indices)
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
