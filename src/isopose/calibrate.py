@@ -14,7 +14,7 @@ from isopose import stage
 from isopose.datasets.store import DetectionStore, SequenceStore
 from isopose.errors import UserError
 from isopose.evaluation import keypoints
-from isopose.iso.calibration import KINDS, Calibrator, expected_calibration_error, reliability
+from isopose.iso.calibration import CONSTANT, KINDS, Calibrator, expected_calibration_error, reliability
 
 PARAMETERS = {"kind": str, "bins": int, "folds": int}
 """The stage's parameters: the kind that later stages use, reliability bins, folds of the error."""
@@ -61,7 +61,8 @@ def calibrate(
 ) -> dict[str, Any]:
     """Fit every kind; returns the chosen one, all fits, and calibration errors before and after.
 
-    The error after is of cross-validated probabilities, no group being judged by a calibrator that saw it.
+    The error after is of cross-validated probabilities, no group being judged by a calibrator that saw it. Where the
+    confidence is one number, as of detections made elsewhere without any, the kind is ``constant`` whatever is chosen.
     """
     if params["kind"] not in KINDS:
         raise UserError(f"calibration kind {params['kind']!r} is unknown; expected one of {', '.join(KINDS)}")
@@ -69,10 +70,11 @@ def calibrate(
         raise UserError(
             "calibration: all detections come from one clip; expected several; widen the role 'calibration'"
         )
-    bins = params["bins"]
+    bins, informative = params["bins"], bool(np.ptp(confidence))
+    chosen = params["kind"] if informative else CONSTANT
     raw = np.clip(confidence, 0, 1)
     fits = {}
-    for kind in KINDS:
+    for kind in KINDS if informative else [CONSTANT]:
         held_out = cross_validated(kind, confidence, correct, groups, params["folds"])
         fits[kind] = {
             "calibrator": Calibrator.fit(kind, confidence, correct).to_dict(),
@@ -80,12 +82,12 @@ def calibrate(
             "reliability": _plain(reliability(held_out, correct, bins)),
         }
     return {
-        "kind": params["kind"],
-        "calibrator": fits[params["kind"]]["calibrator"],
+        "kind": chosen,
+        "calibrator": fits[chosen]["calibrator"],
         "detections": len(confidence),
         "correct_share": float(correct.mean()),
         "ece_before": expected_calibration_error(raw, correct, bins),
-        "ece_after": fits[params["kind"]]["ece"],
+        "ece_after": fits[chosen]["ece"],
         "reliability_before": _plain(reliability(raw, correct, bins)),
         "fits": fits,
     }
@@ -111,6 +113,12 @@ def main(
     confidence, correct, subjects, clips = labelled(stage.parse_named(store), detections)
     groups = subjects if len(np.unique(subjects)) > 1 else clips
     result = calibrate(confidence, correct, groups, options)
+    if result["kind"] == CONSTANT:
+        typer.echo(
+            f"{detections}: every confidence is {confidence[0]:g}, which tells no detection from another; the "
+            f"calibrated one is {result['correct_share']:.3f}, the share that is right, for all: ISO's weightings "
+            "confidence, calibrated and hard are not meaningful for these detections"
+        )
     stage.write_text(output, json.dumps(result, indent=1, sort_keys=True) + "\n")
 
 

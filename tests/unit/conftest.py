@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -66,4 +68,16 @@ def motion(tmp_path_factory):
             for key, value in detections.items():
                 if key.clip in clips:
                     store.write(key, value)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def plain(motion, tmp_path_factory):
+    """Folder with the detections of `motion` without their heatmaps: train.h5, validation.h5."""
+    folder = tmp_path_factory.mktemp("plain")
+    for name in ("train.h5", "validation.h5"):
+        with DetectionStore(motion / name) as given, DetectionStore.create(folder / name) as written:
+            for key in given.keys():  # noqa: SIM118
+                found = given.read(key)
+                written.write(key, replace(found, maps=None, crop_size=found.map_size))
     return folder

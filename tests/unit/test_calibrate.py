@@ -86,6 +86,30 @@ def test_error_after_comes_from_people_left_out(stores):
     assert result["fits"]["isotonic"]["ece"] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("all_right", [False, True])
+def test_a_confidence_that_never_differs_becomes_the_share_that_is_right(stores, tmp_path, all_right, capsys):
+    sequences, detections, truths = stores
+    plain = tmp_path / "plain.h5"
+    with (
+        SequenceStore(sequences["lab"]) as clips,
+        DetectionStore(detections) as given,
+        DetectionStore.create(plain) as written,
+    ):
+        for key in given.keys():  # noqa: SIM118
+            found = given.read(key)
+            points = clips.read(key.clip).views["cam1"].joints2d if all_right else found.image_keypoints
+            written.write(key, Detections.from_image(points, None, found.boxes, 8))
+    output = tmp_path / "calibration.json"
+    calibrate.main([f"lab={sequences['lab']}"], plain, output, json.dumps(PARAMS))
+    assert "weightings confidence, calibrated and hard are not meaningful" in capsys.readouterr().out
+    result = json.loads(output.read_text())
+    share = 1.0 if all_right else np.concatenate(list(truths.values())).mean()
+    assert result["kind"] == "constant" and set(result["fits"]) == {"constant"}
+    assert result["ece_before"] == pytest.approx(1 - share)
+    probability = Calibrator.from_dict(result["calibrator"])(np.ones((3, 17)))
+    np.testing.assert_allclose(probability, np.full((3, 17), share))
+
+
 def test_unusable_input_is_refused(stores):
     sequences, detections, _ = stores
     with pytest.raises(UserError, match="--store lab=PATH"):

@@ -10,6 +10,7 @@ from isopose.crops import boxes_around, crop_to_image, image_to_crop
 from isopose.datasets.store import Clip, DetectionStore, SequenceStore, View, ViewKey
 from isopose.errors import UserError
 from isopose.evaluation import keypoints
+from isopose.evaluation.detections import Quality
 from isopose.joint_sets import COCO, MPII
 from isopose.models import import_hrnet
 from isopose.models.hrnet import HRNet, detect, save_estimator
@@ -118,7 +119,7 @@ def test_perfect_maps_give_perfect_detections(lab, monkeypatch):
     assert np.abs(found.image_keypoints - view.joints2d)[view.visible].max() < 0.5 * side
     head = keypoints.head_size(clip.camera_joints("cam1"), clip.cameras["cam1"])
     assert keypoints.pckh(found.image_keypoints, view.joints2d, head, view.visible) == 1
-    scores = detection.Quality()
+    scores = Quality()
     scores.add(clip, "cam1", found, maps)
     summary = scores.summary(stored_bytes=1000)
     assert summary["pckh"] == summary["auroc"] == 1

@@ -10,6 +10,7 @@ from isopose import config as parameters
 from isopose import failures
 from isopose.bridge.names import Parameters, derived, laid_over, options, text
 from isopose.datasets.official import OFFICIAL
+from isopose.datasets.store import NEED_MAPS
 from isopose.errors import UserError
 from isopose.modules import source_files
 
@@ -63,6 +64,11 @@ def code(module):
     return [os.path.relpath(path) for path in source_files(module)]
 
 
+def any_of(names):
+    """A wildcard's constraint: one of the names; of none, what matches nothing (Snakemake ignores an empty one)."""
+    return "|".join(names) or "(?!)"
+
+
 def source_options(source):
     """Parameters of a source; cameras are placed only around motion that has none."""
     placed = {} if config["sources"][source]["reader"] in OFFICIAL else {"camera": value("camera")}
@@ -77,6 +83,29 @@ def own(evaluation, key):
 def owner(evaluation):
     """The evaluation whose estimator, calibration, lifters and validation choices this one uses."""
     return EVALUATIONS[evaluation].get("models_of") or evaluation
+
+
+def outside(evaluation):
+    """The detections made elsewhere that an evaluation reads, its own or its owner's; None where it detects itself."""
+    bound = own(evaluation, "detections")
+    return bound if bound.value is not None else own(owner(evaluation), "detections")
+
+
+def outside_files(evaluation):
+    """The files of the detections made elsewhere."""
+    path = outside(evaluation).value["path"]
+    return sorted(glob(f"{path}/*.json")) if os.path.isdir(path) else path
+
+
+def outside_options(evaluation, role):
+    """Parameters of the import of a role's detections."""
+    bound = outside(evaluation)
+    return options(
+        section("detection", only=("margin", "smoothing")),
+        reader=derived(bound.value["reader"], bound),
+        selections=selections(evaluation, role),
+        map_size=value("images.map_size"),
+    )
 
 
 def selections(evaluation, role):
@@ -209,3 +238,30 @@ def training_roles(variant):
 
 ADVERSARIAL = [variant for variant in config["variants"] if is_adversarial(variant)]
 PLAIN = [variant for variant in config["variants"] if not is_adversarial(variant)]
+
+
+def needs_maps(variant):
+    """Whether a variant's embedding looks at heatmaps."""
+    return variant_options(variant)["embedding"].value["kind"] in NEED_MAPS
+
+
+def check_outside(evaluation):
+    """Refuse what cannot be done with detections made elsewhere."""
+    if outside(owner(evaluation)).value is None:
+        raise WorkflowError(
+            f"params: evaluation '{evaluation}' has detections made elsewhere, but the models of '{owner(evaluation)}' "
+            "saw the estimator's; give both evaluations the same detector's"
+        )
+    blind = sorted({name for name in [*variants(evaluation), config["iso"]["lifter"]] if needs_maps(name)})
+    if blind:
+        raise WorkflowError(
+            f"params: evaluation '{evaluation}' has detections made elsewhere, without heatmaps, which embedding.kind of "
+            f"{', '.join(blind)} needs; expected coordinates or coordinates_confidence; name variants of these kinds in "
+            f"evaluations.{evaluation}.variants and in iso.lifter"
+        )
+
+
+IMPORTED = [name for name in EVALUATIONS if outside(name).value is not None]
+DETECTED = [name for name in EVALUATIONS if name not in IMPORTED]
+for name in IMPORTED:
+    check_outside(name)

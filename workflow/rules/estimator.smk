@@ -1,4 +1,5 @@
 # Rendered people -> the 2D estimator -> detections of every role -> calibrated confidence (paper 3.1, 3.5).
+# An evaluation that names detections made elsewhere reads them instead, and has no images and no estimator.
 
 
 rule mlflow_database:
@@ -89,6 +90,8 @@ rule detect:
         f"{LOGS}/{{evaluation}}/detect/{{role}}.log",
     benchmark:
         f"{BENCHMARKS}/{{evaluation}}/detect/{{role}}.tsv"
+    wildcard_constraints:
+        evaluation=any_of(DETECTED),
     conda:
         "../../environment.yml"
     threads: config["detection"]["threads"]
@@ -106,6 +109,35 @@ rule detect:
     shell:
         "python -m isopose.detection {params.stores} --estimator {input.estimator} --output {output.detections}"
         " --quality {output.quality} --params {params.options:q} > {log} 2>&1"
+
+
+rule import_detections:
+    input:
+        stores=lambda w: labelled(w.evaluation, w.role),
+        found=lambda w: outside_files(w.evaluation),
+        code=code("isopose.datasets.import_detections"),
+    output:
+        detections=f"{RESULTS}/{{evaluation}}/detections/{{role}}.h5",
+        quality=f"{RESULTS}/{{evaluation}}/detections/{{role}}.json",
+    log:
+        f"{LOGS}/{{evaluation}}/import_detections/{{role}}.log",
+    benchmark:
+        f"{BENCHMARKS}/{{evaluation}}/import_detections/{{role}}.tsv"
+    wildcard_constraints:
+        evaluation=any_of(IMPORTED),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    params:
+        options=lambda w: outside_options(w.evaluation, w.role),
+        found=lambda w: text(outside(w.evaluation).value["path"], outside(w.evaluation)),
+        stores=lambda w, input: store_options(input.stores),
+    shell:
+        "python -m isopose.datasets.import_detections {params.stores} --found {params.found:q}"
+        " --output {output.detections} --quality {output.quality} --params {params.options:q} > {log} 2>&1"
 
 
 rule calibrate:

@@ -17,7 +17,7 @@ rule train_lifter:
     benchmark:
         f"{BENCHMARKS}/{{evaluation}}/train_lifter/{{variant}}/seed{{seed}}.tsv"
     wildcard_constraints:
-        variant="|".join(PLAIN),
+        variant=any_of(PLAIN),
     conda:
         "../../environment.yml"
     threads: config["lifter"]["threads"]
@@ -42,7 +42,7 @@ use rule train_lifter as train_adversarial_lifter with:
         record=f"{RESULTS}/{{evaluation}}/lifters/{{variant}}/seed{{seed}}/record.json",
         discriminator=f"{RESULTS}/{{evaluation}}/lifters/{{variant}}/seed{{seed}}/discriminator.safetensors",
     wildcard_constraints:
-        variant="|".join(ADVERSARIAL),
+        variant=any_of(ADVERSARIAL),
     params:
         options=lambda w: options(variant_options(w.variant), seed=int(w.seed), device=value("device")),
         stores=lambda w, input: store_options(input.stores),

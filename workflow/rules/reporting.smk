@@ -48,7 +48,7 @@ rule estimator_table:
         mem_mb=1000,
         runtime=10,
     params:
-        options=lambda w: about(w.evaluation),
+        options=lambda w: about(w.evaluation, imported=imported(w.evaluation)),
     shell:
         "python -m isopose.reporting.tables estimator --quality {wildcards.evaluation}={input.quality}"
         " --calibration {wildcards.evaluation}={input.calibration}"

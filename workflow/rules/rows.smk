@@ -23,6 +23,11 @@ def about(evaluation, **values):
     return options({"track": value("track"), "dataset": dataset, "synthetic": is_synthetic(evaluation)}, **values)
 
 
+def imported(evaluation):
+    """Whether the detections of an evaluation were made elsewhere."""
+    return derived(evaluation in IMPORTED, own(evaluation, "models_of"), outside(evaluation))
+
+
 def row(name, where):
     """One row of a table: its name, and the label and the paper's row beside it, which params.yaml has where."""
     return {"name": name} | section(where, only=("label", "published"))
@@ -160,7 +165,7 @@ def in_report(path, kind, name, folder):
 def runs():
     """Every run behind a track's tables, of estimators, lifters and ISO: its key without the track, and its folder."""
     owners = [e for e in EVALUATIONS if owner(e) == e]
-    estimators = [f"{e}/estimator" for e in owners]
+    estimators = [f"{e}/estimator" for e in owners if e in DETECTED]
     refined = [f"{e}/iso/test/{name}" for e in EVALUATIONS for name in [*weightings(e), SELECTED]]
     lifters = {f"{e}/lifter/{m}": f"{e}/lifters/{m}" for e in owners for m in lifter_methods(e)}
     return {name: name for name in estimators + refined} | lifters

@@ -5,7 +5,7 @@ the archives one subject's at a time is unpacked, so memory does not grow with t
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +15,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from isopose.camera import Camera, project, world_to_camera
-from isopose.datasets.human36m_files import read_cdf, read_npz
+from isopose.datasets.human36m_files import read_cdf, read_npz, read_npz_symmetry
 from isopose.datasets.human36m_metadata import Metadata, Trial, find_metadata, read_metadata
 from isopose.datasets.sources import check_known
 from isopose.datasets.store import Clip, View
@@ -56,6 +56,7 @@ LARGEST_DISAGREEMENT = 5.0
 NPZ_SECONDS = 60.0
 """The longest that one subject of a community file may take: 0.2 GB are unpacked for it."""
 
+_EXPECTED_2D = "data_2d_h36m_*.npz of VideoPose3D"
 _COLUMNS = MappingProxyType({"D3_Positions": 96, "D2_Positions": 64, "D3_Angles": 78})
 _OTHER_NAMES = MappingProxyType({"TakingPhoto": "Photo", "WalkingDog": "WalkDog", "WalkingTogether": "WalkTogether"})
 
@@ -73,12 +74,34 @@ class Angles:
 
 @dataclass(frozen=True)
 class DetectedView:
-    """2D detections of one view without heatmaps: points (F, 17, 2), image px; confidence (F, 17), or None."""
+    """2D detections of one view without heatmaps: points (F, K, 2), image px; confidence (F, K), or None.
+
+    joint_set: what the K joints are, a key of ``isopose.joint_sets.JOINT_SETS``.
+    """
 
     clip: str
     view: str
     points: np.ndarray
     confidence: np.ndarray | None
+    joint_set: str
+
+
+class JointLayout(NamedTuple):
+    """Number of joints of a community file, and which are left and right."""
+
+    joints: int
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+
+
+JOINT_LAYOUTS = MappingProxyType(
+    {
+        "human36m": JointLayout(17, (4, 5, 6, 11, 12, 13), (1, 2, 3, 14, 15, 16)),
+        "mpii": JointLayout(16, (3, 4, 5, 13, 14, 15), (0, 1, 2, 10, 11, 12)),
+        "coco": JointLayout(17, (1, 3, 5, 7, 9, 11, 13, 15), (2, 4, 6, 8, 10, 12, 14, 16)),
+    }
+)
+"""By the key of ``isopose.joint_sets.JOINT_SETS`` that has the same order."""
 
 
 class Files(NamedTuple):
@@ -155,30 +178,52 @@ def read_npz_clips(
                 yield _clip(subject, trial, joints, metadata.cameras[subject])
 
 
-def read_detections(path: Path, metadata: Metadata, subjects: Sequence[str] = SUBJECTS) -> Iterator[DetectedView]:
-    """The views of a community file ``data_2d_h36m_<detector>.npz``: (F, 17, 2) px, or with confidence (F, 17, 3).
+def read_detections(
+    path: Path, cameras: Mapping[str, Collection[str]], subjects: Sequence[str] = SUBJECTS
+) -> Iterator[DetectedView]:
+    """The views of a community file ``data_2d_h36m_<detector>.npz``: (F, K, 2) px, or with confidence (F, K, 3).
 
-    Tracks may have more frames than the clip of their id. A trial with three tracks is accepted where one camera's
-    video is broken: the others are meant.
+    cameras: of each subject, in the order of the file's tracks. The K joints are one of JOINT_LAYOUTS, as the file's
+    left and right joints tell; Human3.6M's in a file that does not say. Tracks may have more frames than the clip of
+    their id. A trial with a track too few is accepted where one camera's video is broken: the others are meant.
     """
-    check_known(subjects, sorted(metadata.cameras), "subject", "human36m")
+    check_known(subjects, sorted(cameras), "subject", "human36m")
     with Worker(NPZ_SECONDS) as worker:
+        joint_set, joints = _joint_set(path, worker)
         for subject in subjects:
-            tracks = worker.read(read_npz, path, "data_2d_h36m_*.npz of VideoPose3D", "positions_2d", subject)
+            tracks = worker.read(read_npz, path, _EXPECTED_2D, "positions_2d", subject)
             for trial in sorted({name.partition("/")[0] for name in tracks}):
-                views = list(metadata.cameras[subject])
+                views = list(cameras[subject])
                 found = [tracks[f"{trial}/{i}"] for i in range(len(views) + 1) if f"{trial}/{i}" in tracks]
                 if len(found) == len(views) - 1 and (subject, trial) in BROKEN_VIDEOS:
                     views.remove(BROKEN_VIDEOS[subject, trial])
                 if len(found) != len(views):
-                    raise UserError(f"{path}: {subject} {trial} has {len(found)} tracks; expected one a camera, 4")
+                    raise UserError(
+                        f"{path}: {subject} {trial} has {len(found)} tracks; expected one a camera, {len(views)}"
+                    )
                 for view, track in zip(views, found, strict=True):
-                    if track.ndim != 3 or track.shape[1] != NUM_JOINTS or track.shape[2] not in (2, 3):
+                    if track.ndim != 3 or track.shape[1] != joints or track.shape[2] not in (2, 3):
                         raise UserError(
-                            f"{path}: {subject} {trial} {view} is {track.shape}; expected (F, 17, 2) or (F, 17, 3)"
+                            f"{path}: {subject} {trial} {view} is {track.shape}; expected (F, {joints}, 2) or "
+                            f"(F, {joints}, 3), the joints of {joint_set}"
                         )
+                    points = track[..., :2].astype(np.float64)
                     confidence = track[..., 2] if track.shape[2] == 3 else None
-                    yield DetectedView(clip_id(subject, trial), view, track[..., :2], confidence)
+                    yield DetectedView(clip_id(subject, trial), view, points, confidence, joint_set)
+
+
+def _joint_set(path: Path, worker: Worker) -> tuple[str, int]:
+    """The joint set of a community file, a key of JOINT_LAYOUTS, and its number of joints."""
+    sides = worker.read(read_npz_symmetry, path, _EXPECTED_2D)
+    if not sides:
+        return "human36m", NUM_JOINTS
+    for joint_set, layout in JOINT_LAYOUTS.items():
+        if all(tuple(sorted(sides[side])) == getattr(layout, side) for side in sides):
+            return joint_set, layout.joints
+    raise UserError(
+        f"{path}: its left joints are {sides['left'].tolist()!s:.80}; expected those of {', '.join(JOINT_LAYOUTS)}; "
+        "give another file"
+    )
 
 
 def read_angles(

@@ -47,6 +47,22 @@ def read_npz(path: Path, name: str, subject: str) -> dict[str, np.ndarray]:
     return {key: array for trial, value in tree[subject].items() for key, array in _arrays(path, trial, value)}
 
 
+def read_npz_symmetry(path: Path) -> dict[str, np.ndarray]:
+    """``left`` and ``right``: the indices of the left and right joints that an .npz names, or nothing of one without.
+
+    From ``metadata``, a dict with ``keypoints_symmetry``: data/data_utils.py of VideoPose3D.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if "metadata.npy" not in archive.namelist():
+            return {}
+    metadata = _unpickle(path, "metadata")
+    sides = metadata.get("keypoints_symmetry") if isinstance(metadata, dict) else None
+    sides = [np.asarray(_plain(side)) for side in sides] if isinstance(sides, list | tuple) else []
+    if len(sides) != 2 or any(side.ndim != 1 or side.dtype.kind not in "iu" for side in sides):
+        raise UserError(f"{path}: metadata has no keypoints_symmetry, two lists of joints; download it again")
+    return {"left": sides[0], "right": sides[1]}
+
+
 def _arrays(path: Path, trial: Any, value: Any) -> Iterator[tuple[str, np.ndarray]]:
     if not isinstance(trial, str) or not re.fullmatch(r"\w+( \d)?", trial):
         raise UserError(f"{path}: has a trial {trial!r:.40}; expected names as 'Eating 1'; download it again")

@@ -2,7 +2,8 @@
 
 Sequence store: ``/<clip>/joints3d (F, 17, 3) m world``, ``joint_valid (17)``, ``cameras/<name>/{K, R, T, distortion,
 size}``, ``views/<name>/{joints2d (F, 17, 2) px, visible (F, 17), occluders (F, M, 4) px}``. Detection and pose stores
-hold one group a view, ``/<source>/<clip>/<view>``. Every file carries ``kind`` and ``version`` and is written to a
+hold one group a view, ``/<source>/<clip>/<view>``; of detections without heatmaps it has the attribute ``map_size`` in
+the place of ``maps``. Every file carries ``kind`` and ``version`` and is written to a
 temporary name first, so a file that exists is whole.
 """
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from isopose.arrays import check_array
 from isopose.camera import Camera, world_to_camera
-from isopose.crops import crop_to_image
+from isopose.crops import crop_to_image, image_to_crop
 from isopose.errors import UserError
 from isopose.files import atomic_path
 from isopose.skeleton import NUM_JOINTS
@@ -76,28 +77,54 @@ class ViewKey(NamedTuple):
         return "/".join(self)
 
 
+NEED_MAPS = ("conv", "linear")
+"""Kinds of embedding (params.yaml, ``lifter.embedding.kind``) that look at the heatmaps; the others at keypoints."""
+
+
 @dataclass
 class Detections:
-    """What the 2D estimator says of one view.
+    """What a 2D estimator says of one view: this project's, with its heatmaps, or another's, without.
 
     keypoints (F, 17, 2) heatmap px, as decoded (quarters of a pixel, so they compress well); confidence (F, 17) raw
     peak height; boxes (F, 3) image px (see isopose.crops); maps: the whole heatmaps in crop pixels at ``maps.size``.
+    Detections made elsewhere have no maps. Their keypoints then count in the pixels of heatmaps of ``crop_size`` px
+    that would show the same crop, so that a sigma or a shift in heatmap px means the same for both;
+    :attr:`image_keypoints` are image px always. Their confidence is the detector's, or 1 where it gave none.
     """
 
     keypoints: np.ndarray
     confidence: np.ndarray
     boxes: np.ndarray
-    maps: SparseMaps
+    maps: SparseMaps | None = None
+    crop_size: int | None = None
+
+    @classmethod
+    def from_image(
+        cls, points: np.ndarray, confidence: np.ndarray | None, boxes: np.ndarray, crop_size: int
+    ) -> "Detections":
+        """Detections without maps of points (F, 17, 2), image px; confidence (F, 17), or None for 1 everywhere."""
+        keypoints = image_to_crop(points.astype(np.float64), boxes, crop_size)
+        ones = np.ones(points.shape[:-1], np.float32)
+        return cls(keypoints, ones if confidence is None else confidence, boxes, crop_size=crop_size)
 
     @property
     def map_size(self) -> int:
-        """Height and width of the heatmaps, px."""
-        return self.maps.size
+        """Height and width of the heatmaps, px, or of those that the keypoints of detections without maps count in."""
+        return self.crop_size if self.maps is None else self.maps.size
 
     @property
     def image_keypoints(self) -> np.ndarray:
         """Keypoints (F, 17, 2) in image px."""
         return crop_to_image(self.keypoints, self.boxes, self.map_size)
+
+    def heatmaps(self) -> SparseMaps:
+        """The maps; ValueError for detections without."""
+        if self.maps is None:
+            raise ValueError(
+                f"has keypoints without heatmaps, which embedding.kind {' and '.join(NEED_MAPS)} need; expected "
+                "coordinates or coordinates_confidence; change the lifter's embedding.kind, or detect with an estimator"
+            )
+        return self.maps
 
     def check(self) -> None:
         """Refuse (ValueError) another number of joints or of frames, NaN and infinity."""
@@ -105,6 +132,8 @@ class Detections:
         check_array("detections.keypoints", self.keypoints, (frames, NUM_JOINTS, 2), finite=True)
         check_array("detections.confidence", self.confidence, (frames, NUM_JOINTS), finite=True)
         check_array("detections.boxes", self.boxes, (frames, 3), finite=True)
+        if not self.map_size:
+            raise ValueError("detections: have neither maps nor crop_size; expected one of them")
 
 
 class _Store:
@@ -250,6 +279,8 @@ def select(stores: Mapping[str, Path], selections: list[dict[str, Any]]) -> list
             found = [ViewKey(source, c, v) for c in clips for v in store.view_names(c) if v in wanted]
         if not found:
             raise UserError(f"{stores[source]}: no view matches the selection {selection}; check params.yaml")
+        if absent := wanted - {key.view for key in found}:
+            raise UserError(f"{stores[source]}: no view {min(absent)} in the selection {selection}; check params.yaml")
         keys += found
     if len(set(keys)) < len(keys):
         raise UserError(f"two selections name the same view: {selections}; make them disjoint in params.yaml")
@@ -278,6 +309,9 @@ class DetectionStore(_ViewStore):
         group = self._file.create_group(str(key))
         for name in ("keypoints", "confidence", "boxes"):
             _put(group, name, getattr(detections, name).astype(np.float32))
+        if detections.maps is None:
+            group.attrs["map_size"] = detections.map_size
+            return
         maps = group.create_group("maps")
         maps.attrs.update({"joints": detections.maps.joints, "size": detections.maps.size})
         for name in ("pointer", "pixel", "value"):
@@ -286,20 +320,21 @@ class DetectionStore(_ViewStore):
     def read(self, key: ViewKey) -> Detections:
         """Read the detections of a view; UserError where they have other joints or hold NaN."""
         group = self._group(key)
-        maps = group["maps"]
-        detections = Detections(
-            *(group[name][()] for name in ("keypoints", "confidence", "boxes")),
-            SparseMaps(
-                *(maps[name][()] for name in ("pointer", "pixel", "value")),
-                joints=int(maps.attrs["joints"]),
-                size=int(maps.attrs["size"]),
-            ),
-        )
+        detections = Detections(*(group[name][()] for name in ("keypoints", "confidence", "boxes")))
+        if "maps" in group:
+            detections.maps = _read_maps(group["maps"])
+        else:
+            detections.crop_size = int(group.attrs.get("map_size", 0))
         try:
             detections.check()
         except ValueError as error:
             raise UserError(f"{self.path}: '{key}': {error}; make it again") from error
         return detections
+
+
+def _read_maps(group: h5py.Group) -> SparseMaps:
+    arrays = (group[name][()] for name in ("pointer", "pixel", "value"))
+    return SparseMaps(*arrays, joints=int(group.attrs["joints"]), size=int(group.attrs["size"]))
 
 
 class PoseStore(_ViewStore):

@@ -60,12 +60,6 @@ def predict_future(
 
 def _without_future(detections: Detections, observed: int, future: int) -> Detections:
     """The first ``observed`` frames, then ``future`` blank ones."""
-    maps = detections.maps
-    rows, pad = observed * maps.joints, ((0, future * maps.joints),)
-    end = maps.pointer[rows]
-    blank = SparseMaps(
-        np.pad(maps.pointer[: rows + 1], pad, mode="edge"), maps.pixel[:end], maps.value[:end], maps.joints, maps.size
-    )
     # The middle of the map is zero in the lifter's coordinates.
     middle = (detections.map_size - 1) / 2
     after = ((0, future), (0, 0))
@@ -73,8 +67,16 @@ def _without_future(detections: Detections, observed: int, future: int) -> Detec
         np.pad(detections.keypoints[:observed], (*after, (0, 0)), constant_values=middle),
         np.pad(detections.confidence[:observed], after),
         np.pad(detections.boxes[:observed], after, mode="edge"),
-        blank,
+        detections.maps and _maps_without_future(detections.maps, observed, future),
+        detections.crop_size,
     )
+
+
+def _maps_without_future(maps: SparseMaps, observed: int, future: int) -> SparseMaps:
+    rows, pad = observed * maps.joints, ((0, future * maps.joints),)
+    end = maps.pointer[rows]
+    pointer = np.pad(maps.pointer[: rows + 1], pad, mode="edge")
+    return SparseMaps(pointer, maps.pixel[:end], maps.value[:end], maps.joints, maps.size)
 
 
 def zero_velocity(last: np.ndarray, frames: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 A peak is not a probability. Three maps from one to the other are fitted on held-out people, all on the
 logit of the peak: one temperature (Guo et al., ICML 2017), Platt's slope and offset, and isotonic
-regression.
+regression. A confidence that is the same for every detection tells none from another: its map is a constant.
 """
 
 from __future__ import annotations
@@ -53,22 +53,27 @@ def _fit_isotonic(logits: np.ndarray, correct: np.ndarray) -> dict:
     return {"logits": model.X_thresholds_.tolist(), "probabilities": model.y_thresholds_.tolist()}
 
 
+KINDS = ("temperature", "platt", "isotonic")
+CONSTANT = "constant"
+"""The kind for a confidence that never differs: the share of the detections that are right."""
+
 _FIT: dict[str, Callable[[np.ndarray, np.ndarray], dict]] = {
     "temperature": _fit_temperature,
     "platt": _fit_platt,
     "isotonic": _fit_isotonic,
+    CONSTANT: lambda logits, correct: {"probability": float(correct.mean())},
 }
 _APPLY: dict[str, Callable[[np.ndarray, dict], np.ndarray]] = {
     "temperature": lambda logits, fitted: expit(logits / fitted["temperature"]),
     "platt": lambda logits, fitted: expit(fitted["slope"] * logits + fitted["offset"]),
     "isotonic": lambda logits, fitted: np.interp(logits, fitted["logits"], fitted["probabilities"]),
+    CONSTANT: lambda logits, fitted: np.full(logits.shape, fitted["probability"]),
 }
-KINDS = tuple(_FIT)
 
 
 @dataclass(frozen=True)
 class Calibrator:
-    """A fitted map from peak height to probability; ``kind`` is one of :data:`KINDS`."""
+    """A fitted map from peak height to probability; ``kind`` is one of :data:`KINDS`, or :data:`CONSTANT`."""
 
     kind: str
     parameters: dict
@@ -79,7 +84,7 @@ class Calibrator:
         if kind not in _FIT:
             raise UserError(f"calibration kind {kind!r} is unknown; expected one of {', '.join(KINDS)}")
         correct = np.ravel(correct).astype(bool)
-        if correct.all() or not correct.any():
+        if kind != CONSTANT and (correct.all() or not correct.any()):
             raise UserError("calibration: detections are all right or all wrong; expected both; use more clips")
         return cls(kind, _FIT[kind](peak_logit(confidence).ravel(), correct))
 

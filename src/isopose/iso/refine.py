@@ -216,8 +216,15 @@ def _views(
             calibrator(found.confidence).astype(np.float32),
             joints - joints[:, :1],
             *crop_intrinsics(camera.K, found.boxes, found.map_size),
-            observe(found, camera, lifter.uses_maps) if lifter else None,
+            _observe(detections, key, found, camera, lifter.uses_maps) if lifter else None,
         )
+
+
+def _observe(store: DetectionStore, key: ViewKey, found: Detections, camera: Camera, with_maps: bool) -> Observations:
+    try:
+        return observe(found, camera, with_maps)
+    except ValueError as error:
+        raise UserError(f"{store.path}: '{key}': {error}") from error
 
 
 def _pinhole_keypoints(found: Detections, camera: Camera) -> np.ndarray:

@@ -97,10 +97,10 @@ def map_to_crop(points: np.ndarray, size: int) -> np.ndarray:
 
 
 def observe(detections: Detections, camera: Camera, with_maps: bool) -> Observations:
-    """The lifter's input for one whole view, as a batch of one clip."""
+    """The lifter's input for one whole view, as a batch of one clip; ValueError for maps that it does not have."""
     maps = None
     if with_maps:
-        frame, joint, pixel, value = detections.maps.entries()
+        frame, joint, pixel, value = detections.heatmaps().entries()
         index = torch.from_numpy(frame * NUM_JOINTS + joint)
         maps = MapEntries(index, torch.from_numpy(pixel), torch.from_numpy(value), detections.map_size)
     return Observations(
@@ -141,8 +141,8 @@ def mirror_pose(poses: Tensor) -> Tensor:
 def lift(model: Lifter, detections: Detections, camera: Camera, flip: bool = False) -> np.ndarray:
     """Lift a whole view in one pass: root-relative poses (F, 17, 3), m, camera frame.
 
-    flip averages the result with that of the mirrored input, mirrored back. Detections that hold NaN, or maps of
-    another size than the lifter was trained for, are refused (ValueError).
+    flip averages the result with that of the mirrored input, mirrored back. Detections that hold NaN, or whose maps
+    the lifter needs and are not there or of another size than it was trained for, are refused (ValueError).
     """
     _check_detections(model, detections)
     model.eval()
@@ -157,7 +157,7 @@ def _check_detections(model: Lifter, detections: Detections) -> None:
     detections.check()
     if not model.uses_maps:
         return
-    maps = detections.maps
+    maps = detections.heatmaps()
     found, size = (maps.frames, maps.joints, maps.size, maps.size), model.config["map_size"]
     expected = (len(detections.boxes), NUM_JOINTS, size, size)
     if found != expected:

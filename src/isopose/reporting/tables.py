@@ -316,9 +316,15 @@ QUALITIES = {
 
 
 def estimator(
-    quality: Mapping[str, Mapping[str, float]], calibration: Mapping[str, Mapping[str, Any]], track: str
+    quality: Mapping[str, Mapping[str, float]],
+    calibration: Mapping[str, Mapping[str, Any]],
+    track: str,
+    imported: bool = False,
 ) -> pd.DataFrame:
-    """Quality of the 2D estimator and its calibration: one line a measure and dataset, in natural units."""
+    """Quality of the 2D estimator and its calibration: one line a measure and dataset, in natural units.
+
+    imported: the detections were made elsewhere, so there is no run of an estimator.
+    """
     lines = []
     for dataset in quality | calibration:
         values = dict(quality.get(dataset, {}))
@@ -329,7 +335,7 @@ def estimator(
         for measure, (label, *_) in QUALITIES.items():
             if values.get(measure) is not None:
                 line = {"measure": measure, "label": label, "dataset": dataset, "value": values[measure]}
-                lines.append(line | {"track": track, "run": f"{dataset}/estimator"})
+                lines.append(line | {"track": track, "run": f"{dataset}/{'detections' if imported else 'estimator'}"})
     return pd.DataFrame(lines)
 
 
@@ -489,11 +495,12 @@ def estimator_main(
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """The 2D estimator: accuracy, confidence, storage, calibration."""
-    options = stage.parse_params(params, ABOUT)
+    options = stage.parse_params(params, ABOUT | {"imported": bool})
     qualities = {n: read_json(p) for n, p in stage.parse_named(quality, "--quality").items()}
     fits = {n: read_json(p) for n, p in stage.parse_named(calibration, "--calibration").items()}
-    data = estimator(qualities, fits, options["track"])
-    note = "Rendered people of the test role; calibration errors on the calibration role, cross-validated."
+    data = estimator(qualities, fits, options["track"], options["imported"])
+    people = "Detections made elsewhere" if options["imported"] else "Rendered people"
+    note = f"{people} of the test role; calibration errors on the calibration role, cross-validated."
     write(output, data, estimator_view(data), f"{data_note(options)} {note}")
 
 

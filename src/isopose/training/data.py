@@ -36,8 +36,11 @@ class LabelledView:
         return self.clip.camera_joints(self.key.view)
 
 
-def read_views(detections: Path, stores: Mapping[str, Path]) -> list[LabelledView]:
-    """All views of a detection store with their ground truth from the sequence stores (source -> path)."""
+def read_views(detections: Path, stores: Mapping[str, Path], with_maps: bool = False) -> list[LabelledView]:
+    """All views of a detection store with their ground truth from the sequence stores (source -> path).
+
+    with_maps: refuse (UserError) detections without heatmaps.
+    """
     views = []
     with DetectionStore(detections) as detected:
         keys = detected.keys()
@@ -51,6 +54,11 @@ def read_views(detections: Path, stores: Mapping[str, Path]) -> list[LabelledVie
                 for key in (key for key in keys if key.source == source):
                     clips = {key.clip: clips.get(key.clip) or store.read(key.clip)}
                     views.append(LabelledView(key, clips[key.clip], detected.read(key)))
+    try:
+        for view in views if with_maps else ():
+            view.detections.heatmaps()
+    except ValueError as error:
+        raise UserError(f"{detections}: '{view.key}': {error}") from error
     return views
 
 
@@ -77,7 +85,7 @@ class Frames:
     @classmethod
     def load(cls, detections: Path, stores: Mapping[str, Path], with_maps: bool) -> "Frames":
         """Read a detection store and its ground truth into memory."""
-        views = read_views(detections, stores)
+        views = read_views(detections, stores, with_maps)
         members: dict[tuple[str, str], list[int]] = {}
         for index, view in enumerate(views):
             members.setdefault(view.key[:2], []).append(index)

@@ -87,7 +87,7 @@ def load_data(
     train3d: Path, train2d: Path | None, validation: Path, stores: Mapping[str, Path], with_maps: bool
 ) -> Data:
     """Read all roles into memory."""
-    views = read_views(validation, stores)
+    views = read_views(validation, stores, with_maps)
     only2d = Frames.load(train2d, stores, with_maps) if train2d else None
     return Data(Frames.load(train3d, stores, with_maps), only2d, views, views[0].detections.map_size)
 

@@ -19,6 +19,7 @@ from isopose.datasets.store import SequenceStore
 from isopose.datasets.tgz import unpack
 from isopose.datasets.worker import Worker
 from isopose.errors import UserError
+from isopose.joint_sets import JOINT_SETS
 from isopose.skeleton import JOINTS
 
 MUTATIONS = int(os.environ.get("ISOPOSE_MUTATIONS", "50"))
@@ -283,7 +284,7 @@ def test_the_communitys_poses_are_the_same_clips(clips, npz):
 
 def test_the_communitys_detections_belong_to_views(release, clips, npz):
     metadata = human36m_metadata.read_metadata(npz)
-    found = list(human36m.read_detections(npz / "data_2d_h36m_cpn.npz", metadata, ["S9", "S11"]))
+    found = list(human36m.read_detections(npz / "data_2d_h36m_cpn.npz", metadata.cameras, ["S9", "S11"]))
     assert len(found) == 4 * len(clips) - 1
     assert ("S11_Directions", "54138969") not in {(track.clip, track.view) for track in found}
     for track in found:
@@ -296,9 +297,18 @@ def test_a_third_number_is_the_confidence(release, npz, tmp_path):
     track = np.random.default_rng(0).random((3, 17, 3)).astype("f4")
     official.write_npz(tmp_path / "data.npz", "positions_2d", {"S9": {"Eating": [track] * 4}})
     metadata = human36m_metadata.read_metadata(npz)
-    first = next(human36m.read_detections(tmp_path / "data.npz", metadata, ["S9"]))
+    first = next(human36m.read_detections(tmp_path / "data.npz", metadata.cameras, ["S9"]))
     np.testing.assert_array_equal(first.confidence, track[..., 2])
     np.testing.assert_array_equal(first.points, track[..., :2])
+
+
+def test_the_layouts_of_joints_are_those_of_the_joint_sets():
+    assert set(human36m.JOINT_LAYOUTS) == set(JOINT_SETS)
+    for name, (count, left, right) in human36m.JOINT_LAYOUTS.items():
+        joints = JOINT_SETS[name].joints
+        assert len(joints) == count
+        for side, indices in {"l_": left, "r_": right}.items():
+            assert [index for index, joint in enumerate(joints) if joint.startswith(side)] == list(indices)
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
@@ -310,7 +320,7 @@ def test_pickles_of_every_numpy_and_python(npz, tmp_path, protocol):
         content = content.replace(b"numpy._core", b"numpy.core")
     write_object_npz(tmp_path / "data.npz", content)
     metadata = human36m_metadata.read_metadata(npz)
-    reader = human36m.read_detections(tmp_path / "data.npz", metadata, ["S9"])
+    reader = human36m.read_detections(tmp_path / "data.npz", metadata.cameras, ["S9"])
     np.testing.assert_array_equal(next(reader).points, track)
 
 
@@ -339,7 +349,7 @@ def test_a_pickle_that_runs_code_does_not(npz, tmp_path):
     with pytest.raises(
         UserError, match=r"data\.npz: cannot be read \(UnpicklingError: its pickle asks for posix\.mkdir"
     ):
-        list(human36m.read_detections(tmp_path / "data.npz", metadata, ["S9"]))
+        list(human36m.read_detections(tmp_path / "data.npz", metadata.cameras, ["S9"]))
     assert not marker.exists()
 
 
@@ -358,7 +368,7 @@ def test_other_things_in_a_npz_are_refused(npz, tmp_path, tree, message):
     official.write_npz(tmp_path / "data.npz", "positions_2d", tree)
     metadata = human36m_metadata.read_metadata(npz)
     with pytest.raises(UserError, match=r"data\.npz: " + message) as refused:
-        list(human36m.read_detections(tmp_path / "data.npz", metadata, ["S9"]))
+        list(human36m.read_detections(tmp_path / "data.npz", metadata.cameras, ["S9"]))
     assert "\n" not in str(refused.value)
 
 

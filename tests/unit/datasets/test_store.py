@@ -82,6 +82,8 @@ def test_an_empty_or_overlapping_selection_is_refused(tmp_path):
     base = {"source": "toy", "cameras": ["cam1"]}
     with pytest.raises(UserError, match="no view matches"):
         select(stores, [base | {"subjects": ["S9"]}])
+    with pytest.raises(UserError, match="no view cam2 in the selection"):
+        select(stores, [base | {"cameras": ["cam1", "cam2"]}])
     with pytest.raises(UserError, match="same view"):
         select(stores, [base, base])
 
@@ -106,6 +108,46 @@ def test_detections_and_poses_come_back(tmp_path):
         assert store.attributes["lifter"] == "full"
         with pytest.raises(UserError, match="toy/b/cam1"):
             store.read(ViewKey("toy", "b", "cam1"))
+
+
+def test_detections_without_maps_come_back_in_image_pixels(tmp_path):
+    rng = np.random.default_rng(0)
+    key = ViewKey("toy", "a", "cam1")
+    points = rng.uniform(200, 700, (5, 17, 2))
+    boxes = np.tile(np.float32([450, 450, 620]), (5, 1))
+    with DetectionStore.create(tmp_path / "d.h5") as store:
+        store.write(key, Detections.from_image(points, None, boxes, 24))
+    with DetectionStore(tmp_path / "d.h5") as store:
+        again = store.read(key)
+    np.testing.assert_allclose(again.image_keypoints, points, atol=1e-4)
+    np.testing.assert_allclose(again.keypoints, (points - 450) * 24 / 620 + 11.5, atol=1e-5)
+    assert again.maps is None and again.map_size == 24 and (again.confidence == 1).all()
+    with pytest.raises(ValueError, match="without heatmaps, which embedding.kind conv and linear need; expected coord"):
+        again.heatmaps()
+
+
+def test_a_view_with_neither_maps_nor_a_size_is_refused(tmp_path):
+    key = ViewKey("toy", "a", "cam1")
+    with DetectionStore.create(tmp_path / "d.h5") as store:
+        store.write(key, Detections.from_image(np.ones((2, 17, 2)), None, np.ones((2, 3)), 8))
+    with h5py.File(tmp_path / "d.h5", "a") as file:
+        del file[str(key)].attrs["map_size"]
+    with DetectionStore(tmp_path / "d.h5") as store, pytest.raises(UserError, match="neither maps nor crop_size"):
+        store.read(key)
+
+
+def test_stores_with_maps_are_laid_out_as_ever(tmp_path):
+    maps = SparseMaps.from_dense(np.zeros((2, 17, 8, 8)))
+    with DetectionStore.create(tmp_path / "d.h5") as store:
+        store.write(
+            ViewKey("toy", "a", "cam1"), Detections(np.ones((2, 17, 2)), np.ones((2, 17)), np.ones((2, 3)), maps)
+        )
+    with h5py.File(tmp_path / "d.h5") as file:
+        assert dict(file.attrs) == {"kind": "detections", "version": 1}
+        view = file["toy/a/cam1"]
+        assert set(view) == {"keypoints", "confidence", "boxes", "maps"} and not view.attrs
+        assert set(view["maps"]) == {"pointer", "pixel", "value"}
+        assert dict(view["maps"].attrs) == {"joints": 17, "size": 8}
 
 
 @pytest.mark.parametrize("content", [b"", b"not HDF5 at all", None])

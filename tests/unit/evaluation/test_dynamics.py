@@ -45,6 +45,15 @@ def random_lifter(kind):
     return model.eval()
 
 
+@pytest.mark.parametrize("kind", ["coordinates", "coordinates_confidence"])
+def test_the_future_follows_from_keypoints_alone(view, kind):
+    detections, camera = view
+    without = replace(detections, maps=None, crop_size=detections.map_size)
+    model = random_lifter(kind)
+    with_maps = predict_future(model, detections, camera, 30, 10)
+    np.testing.assert_array_equal(predict_future(model, without, camera, 30, 10), with_maps)
+
+
 @pytest.mark.parametrize("kind", ["conv", "coordinates", "coordinates_confidence"])
 def test_the_future_cannot_leak(view, kind):
     detections, camera = view

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -184,6 +185,28 @@ def test_an_unknown_projection_is_refused_by_name(files):
         UserError, match="'projection' is 'fisheye'; expected one of weak_perspective, torso, perspective"
     ):
         run(files, projection="fisheye")
+
+
+def without_maps(path):
+    """Take the heatmaps from a detection store."""
+    path.rename(path.with_suffix(".maps"))
+    with DetectionStore(path.with_suffix(".maps")) as given, DetectionStore.create(path) as written:
+        for key in given.keys():  # noqa: SIM118
+            found = given.read(key)
+            written.write(key, replace(found, maps=None, crop_size=found.map_size))
+
+
+def test_keypoints_are_all_that_is_needed_of_the_detections(files):
+    trace = run(files)
+    without_maps(files / "detections.h5")
+    pd.testing.assert_frame_equal(run(files, "plain"), trace)
+
+
+def test_a_lifter_that_needs_maps_is_refused_without(lifted):
+    without_maps(lifted / "detections.h5")
+    with pytest.raises(UserError, match=r"detections\.h5: 'test/a/cam1': has keypoints without heatmaps") as refused:
+        run(lifted, lifter="lifter.safetensors", variable="latent")
+    assert "\n" not in str(refused.value)
 
 
 def test_lens_distortion_is_taken_out_of_the_keypoints():

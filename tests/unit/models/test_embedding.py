@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from isopose.datasets.store import NEED_MAPS
 from isopose.errors import UserError
 from isopose.heatmaps import render
 from isopose.models.embedding import MapEntries, Observations, build_embedding
@@ -70,3 +71,8 @@ def test_what_cannot_be_embedded_is_refused():
         build_embedding("fourier", 8, 16)
     with pytest.raises(UserError, match="multiple of 4"):
         build_embedding("conv", 8, 18)
+
+
+def test_the_kinds_that_need_maps_are_known_to_the_store():
+    kinds = ("conv", "linear", "coordinates", "coordinates_confidence")
+    assert [kind for kind in kinds if build_embedding(kind, 8, 16).uses_maps] == list(NEED_MAPS)

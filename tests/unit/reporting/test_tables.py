@@ -197,14 +197,27 @@ def test_estimator(tmp_path, write_json, samples):
     quality = write_json("quality.json", {"pckh": 0.871, "auroc": 0.93, "dense_fp16_ratio": 77.32, "frames": 3000})
     fitted = write_json("calibration.json", samples.calibration())
     output = tmp_path / "estimator.csv"
-    run("estimator", output, ABOUT, "--quality", f"synthetic={quality}", "--calibration", f"synthetic={fitted}")
+    options = ABOUT | {"imported": False}
+    run("estimator", output, options, "--quality", f"synthetic={quality}", "--calibration", f"synthetic={fitted}")
     data = pd.read_csv(output).set_index("measure")
     assert data["value"].to_dict() == pytest.approx(
         {"pckh": 0.871, "auroc": 0.93, "dense_fp16_ratio": 77.32, "frames": 3000, "ece_before": 0.12}
         | {f"ece_{kind}": 0.02 for kind in ("temperature", "platt", "isotonic")}
     )
     markdown = output.with_suffix(".md").read_text(encoding="utf-8")
-    assert all(text in markdown for text in ("87.1", "0.930", "77.3", "12.00"))
+    assert all(text in markdown for text in ("87.1", "0.930", "77.3", "12.00", "Rendered people"))
+    assert data["run"].eq("synthetic/estimator").all()
+
+
+def test_detections_made_elsewhere_have_no_estimators_run(tmp_path, write_json):
+    scores = tables.estimator({"outside": {"pckh": 0.8}}, {}, "t", imported=True)
+    assert scores["run"].tolist() == ["outside/detections"]
+    quality = write_json("quality.json", {"pckh": 0.8})
+    fitted = write_json("calibration.json", {"ece_before": 0.1, "fits": {"constant": {"ece": 0.0}}})
+    output = tmp_path / "estimator.csv"
+    options = ABOUT | {"imported": True}
+    run("estimator", output, options, "--quality", f"outside={quality}", "--calibration", f"outside={fitted}")
+    assert "Detections made elsewhere of the test role" in output.with_suffix(".md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("table", range(1, 10))

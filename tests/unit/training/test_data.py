@@ -141,3 +141,14 @@ def test_what_is_missing_is_named(motion, tmp_path):
         pass
     with pytest.raises(UserError, match="holds no views"):
         read_views(tmp_path / "empty.h5", {})
+
+
+def test_frames_without_maps_are_the_same_but_for_the_maps(motion, plain):
+    stores = {"test": motion / "sequences.h5"}
+    there, here = (Frames.load(folder / "train.h5", stores, with_maps=False) for folder in (motion, plain))
+    for name in ("coordinates", "confidence", "box", "joints2d"):
+        torch.testing.assert_close(getattr(here, name), getattr(there, name), rtol=0, atol=0)
+    with pytest.raises(UserError, match=r"train\.h5: 'test/a/cam1': has keypoints without heatmaps"):
+        Frames.load(plain / "train.h5", stores, with_maps=True)
+    with pytest.raises(UserError, match=r"validation\.h5: 'test/b/cam1': has keypoints without heatmaps"):
+        read_views(plain / "validation.h5", stores, with_maps=True)

@@ -213,6 +213,14 @@ def tar_bytes(members):
     return buffer.getvalue()
 
 
-def write_npz(path, name, tree):
+SYMMETRY = {  # keypoints_symmetry in data/data_utils.py of VideoPose3D
+    "h36m": [[4, 5, 6, 11, 12, 13], [1, 2, 3, 14, 15, 16]],
+    "coco": [[1, 3, 5, 7, 9, 11, 13, 15], [2, 4, 6, 8, 10, 12, 14, 16]],
+    "mpii": [[3, 4, 5, 13, 14, 15], [0, 1, 2, 10, 11, 12]],
+}
+
+
+def write_npz(path, name, tree, layout="h36m"):
     """As prepare_data_h36m.py of VideoPose3D writes: a dict of dicts in a 0-dimensional object array."""
-    np.savez_compressed(path, **{name: tree, "metadata": {"num_joints": 17, "keypoints_symmetry": [[4], [1]]}})
+    metadata = {"num_joints": 16 if layout == "mpii" else 17, "keypoints_symmetry": SYMMETRY[layout]}
+    np.savez_compressed(path, **{name: tree, "metadata": metadata})
