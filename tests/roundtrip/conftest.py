@@ -1,6 +1,7 @@
 """The smoke track as a git repository with its generated dvc.yaml, beside results that are there only as fakes."""
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.workflow.conftest import ROOT, Project
 
 FILE = Path("experiments/smoke/dvc.yaml")
 GENERATE = (sys.executable, "-m", "isopose.bridge", "generate", "--track", "smoke")
+TABLE = "reports/smoke/synthetic/tables/iso.csv"
 IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@example.org")
 
 
@@ -37,10 +39,8 @@ def stages(folder: Path) -> dict[str, dict]:
     return yaml.safe_load((folder / FILE).read_text())["stages"]
 
 
-@pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project in git with the smoke track's dvc.yaml and no other's, and a fake of each of its results."""
-    project = Project(tmp_path_factory.mktemp("repository"))
+def under_git(project: Project) -> None:
+    """Make a project's folder a repository with what git and DVC need, and the smoke track's dvc.yaml alone."""
     shutil.copy(ROOT / ".gitignore", project.folder)
     (project.folder / ".dvc").mkdir()
     for name in ("config", ".gitignore"):
@@ -49,10 +49,52 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Project:
         path.unlink()
     project.run("git", "init", "--quiet")
     project.run(*GENERATE)
+
+
+def commit(project: Project, message: str) -> None:
+    """Commit all that git does not ignore."""
     project.run("git", "add", ".")
-    project.run("git", *IDENTITY, "commit", "--quiet", "--message", "first")
+    project.run("git", *IDENTITY, "commit", "--quiet", "--message", message)
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project in git with the smoke track's dvc.yaml and no other's, and a fake of each of its results."""
+    project = Project(tmp_path_factory.mktemp("repository"))
+    under_git(project)
+    commit(project, "first")
     for stage in stages(project.folder).values():
         for path in entries(stage):
             (project.folder / path).parent.mkdir(parents=True, exist_ok=True)
             (project.folder / path).write_text(f"{path}\n")
     return project
+
+
+@pytest.fixture(scope="session")
+def author(smoke: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The smoke track as its author published it, committed to git, with its remote beside it."""
+    top = tmp_path_factory.mktemp("published")
+    (top / "author").mkdir()
+    project = smoke.copy(top / "author")
+    under_git(project)
+    project.run("dvc", "remote", "add", "--default", "here", str(top / "remote"))
+    refuses_what_was_edited(project, smoke)
+    assert bridge(project, "publish").stdout.endswith("commit experiments/smoke/dvc.lock and provenance/smoke\n")
+    commit(project, "published")
+    return project
+
+
+def refuses_what_was_edited(project: Project, smoke: Project) -> None:
+    """Nothing is published, nor left behind, as long as a table is edited, which is then undone."""
+    edited = project.folder / TABLE
+    edited.write_bytes(edited.read_bytes() + b"edited\n")
+    done = bridge(project, "publish", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: nothing is published:\ninput {TABLE}: sha256 ")
+    assert not (project.folder / "provenance").exists() and not (project.folder.parent / "remote").exists()
+    shutil.copy2(smoke.folder / TABLE, edited)
+
+
+def bridge(project: Project, command: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+    """Run a command of the bridge on the smoke track."""
+    return project.run(sys.executable, "-m", "isopose.bridge", command, *arguments, "--track", "smoke", check=check)

@@ -10,17 +10,15 @@ import pytest
 
 pytestmark = pytest.mark.workflow
 
-WRITE = "from isopose.bridge import graph, ledger; ledger.write('smoke', ledger.current('smoke', graph.jobs('smoke')))"
 INSTALL = "from isopose.bridge import ledger; print(json.dumps(ledger.install('smoke')))"
 LIFTERS = "results/smoke/synthetic/lifters"
 UNSHIPPED = ("results/smoke/sequences/synthetic.h5", "results/smoke/synthetic/poses/validation/full/seed1.h5")
 
 
 @pytest.fixture(scope="module")
-def track(smoke, tmp_path_factory):
-    """The smoke track with its ledger, and Snakemake's records as restored from that."""
-    project = smoke.copy(tmp_path_factory.mktemp("ledger"))
-    project.run(sys.executable, "-c", WRITE)
+def track(author, tmp_path_factory):
+    """The smoke track as published, and Snakemake's records as restored from its ledger."""
+    project = author.copy(tmp_path_factory.mktemp("ledger"))
     shutil.rmtree(project.folder / ".snakemake")
     assert install(project) == []
     return project

@@ -2,52 +2,15 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.roundtrip.conftest import GENERATE, IDENTITY, Clone
-from tests.workflow.conftest import ROOT
+from tests.roundtrip.conftest import TABLE, Clone, bridge
 
 pytestmark = pytest.mark.workflow
 
-BRIDGE = (sys.executable, "-m", "isopose.bridge")
-TABLE = "reports/smoke/synthetic/tables/iso.csv"
 WEIGHTS = "results/smoke/synthetic/lifters/full/seed1/lifter.safetensors"
-
-
-def bridge(project, command, *arguments, check=True):
-    return project.run(*BRIDGE, command, *arguments, "--track", "smoke", check=check)
-
-
-@pytest.fixture(scope="module")
-def author(smoke, tmp_path_factory):
-    """The smoke track as its author published it, committed to git, with its remote beside it."""
-    top = tmp_path_factory.mktemp("published")
-    (top / "author").mkdir()
-    project = smoke.copy(top / "author")
-    shutil.copy(ROOT / ".gitignore", project.folder)
-    (project.folder / ".dvc").mkdir()
-    for name in ("config", ".gitignore"):
-        shutil.copy(ROOT / ".dvc" / name, project.folder / ".dvc" / name)
-    for path in project.folder.glob("experiments/*/dvc.yaml"):
-        path.unlink()
-    project.run("git", "init", "--quiet")
-    project.run("dvc", "remote", "add", "--default", "here", str(top / "remote"))
-    project.run(*GENERATE)
-    edited = project.folder / TABLE
-    text = edited.read_bytes()
-    edited.write_bytes(text + b"edited\n")
-    done = bridge(project, "publish", check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: nothing is published:\ninput {TABLE}: sha256 ")
-    assert not (project.folder / "provenance").exists() and not (top / "remote").exists()
-    shutil.copy2(smoke.folder / TABLE, edited)
-    assert bridge(project, "publish").stdout.endswith("commit experiments/smoke/dvc.lock and provenance/smoke\n")
-    project.run("git", "add", ".")
-    project.run("git", *IDENTITY, "commit", "--quiet", "--message", "published")
-    return project
 
 
 @pytest.fixture

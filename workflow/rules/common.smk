@@ -8,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 
 from isopose import config as parameters
 from isopose import failures
+from isopose.bridge import ledger
 from isopose.bridge.names import Parameters, derived, laid_over, options, text
 from isopose.datasets.official import OFFICIAL
 from isopose.datasets.store import NEED_MAPS
@@ -41,6 +42,10 @@ value = PARAMETERS.value
 section = PARAMETERS.section
 # ISO's chosen weighting runs once more under this name, with the number of iterations that validation chose.
 SELECTED = "selected"
+
+# Files that DVC or git put here come with records, which the ledger has: without one Snakemake would take any bytes.
+for output in ledger.follow(TRACK):
+    logger.warning(f"{output}: has not the bytes that provenance/{TRACK} has; it is made again")
 
 # MLflow's own variable; kept out of the rules' parameters so that moving the database reruns nothing.
 os.environ.setdefault("MLFLOW_TRACKING_URI", config["mlflow"]["uri"])

@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from isopose import config, stage
-from isopose.bridge import changes, dvc_file, graph, ledger, publication, verification
+from isopose.bridge import changes, dvc_file, graph, ledger, publication, running, verification
 from isopose.errors import UserError
 from isopose.files import write_text
 
@@ -49,13 +49,30 @@ def restore(
     track: str = _TRACK,
 ) -> None:
     """Restore what was published: Snakemake's records, and the bytes that the targets need and that ship."""
-    jobs = {job.outputs: job for name in target or [None] for job in graph.jobs(track, target=name)}
-    refused = publication.restore(track, list(jobs.values()))
-    outputs = [output for job in jobs.values() for output in job.outputs]
+    jobs = _jobs(track, target or [])
+    refused = publication.restore(track, jobs)
+    outputs = [output for job in jobs for output in job.outputs]
     here = sum(Path(output).exists() for output in outputs)
     print(f"{here} of {len(outputs)} outputs are here; the others did not ship")
     if refused:
         print(f"{len(refused)} are not as published and will be made again: {', '.join(refused[:5])} ...")
+
+
+@app.command()
+def make(target: list[str] = typer.Argument(..., help="Outputs of one job."), track: str = _TRACK) -> None:
+    """Run one job as a stage of DVC: first what it reads and did not ship; its outputs' records go into the ledger."""
+    with running.alone():
+        if not all(Path(path).exists() for path in dvc_file.inputs(track, target)):
+            running.remake(track, _jobs(track, target))
+        running.snakemake(track, target)
+        ledger.add(track, target)
+
+
+@app.command()
+def remake(track: str = _TRACK, cores: str = typer.Option("all", help="Cores of Snakemake.")) -> None:
+    """Make intermediates that did not ship again, by themselves, where jobs that will run read them."""
+    if not all(Path(output).exists() for output in ledger.outputs(track)):
+        running.remake(track, graph.jobs(track), cores)
 
 
 @app.command()
@@ -81,6 +98,11 @@ def _tracks() -> list[str]:
     """Tracks whose file is there."""
     others = sorted(path.parent.name for path in Path("experiments").glob("*/dvc.yaml"))
     return [name for name in ("demo", *others) if dvc_file.path_of(name).exists()]
+
+
+def _jobs(track: str, targets: list[str]) -> list[graph.Job]:
+    """The jobs of targets, each once; without any, those of the track."""
+    return list({job.outputs: job for name in targets or [None] for job in graph.jobs(track, target=name)}.values())
 
 
 def _generated(track: str) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from isopose.bridge.graph import Job, parameter_files
+from isopose.bridge.graph import Job
+from isopose.bridge.ledger import entry_of
 from isopose.bridge.names import at, keys_of
 from isopose.errors import UserError
 
@@ -53,16 +54,24 @@ def lock_of(track: str) -> Path:
 
 def shipped(track: str) -> list[str]:
     """Outputs of a track that DVC sends and fetches, sorted. Errors: UserError where the track has no dvc.yaml."""
-    stages = _read(path_of(track), "python -m isopose.bridge generate")["stages"].values()
-    entries = [entry for stage in stages for kind in _KINDS for entry in stage.get(kind, [])]
-    flags = {path: flags for entry in entries for path, flags in _with_flags(entry).items()}
+    flags = {path: flag for stage in _stages(track) for path, flag in _made_by(stage).items()}
     return sorted(path for path, flag in flags.items() if flag.get("cache", True) and flag.get("push", True))
+
+
+def inputs(track: str, outputs: Iterable[str]) -> set[str]:
+    """What the stages that make outputs depend on. Errors: UserError where the track has no dvc.yaml."""
+    makers = [stage for stage in _stages(track) if not _made_by(stage).keys().isdisjoint(outputs)]
+    return {path for stage in makers for path in stage.get("deps", [])}
 
 
 def locked_outputs(track: str) -> dict[str, str]:
     """MD5 of each output by path, as DVC's lock has it. Errors: UserError where there is no lock that can be read."""
     stages = _read(lock_of(track), "python -m isopose.bridge publish")["stages"].values()
     return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
+
+
+def _stages(track: str) -> Collection[dict[str, Any]]:
+    return _read(path_of(track), "python -m isopose.bridge generate")["stages"].values()
 
 
 def _read(path: Path, maker: str) -> dict[str, Any]:
@@ -75,6 +84,12 @@ def _read(path: Path, maker: str) -> dict[str, Any]:
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
         pass
     raise UserError(f"{path}: cannot be read; expected what `{maker}` writes; take it from git again")
+
+
+def _made_by(stage: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The outputs of a stage and their flags."""
+    entries = [entry for kind in _KINDS for entry in stage.get(kind, [])]
+    return {path: flags for entry in entries for path, flags in _with_flags(entry).items()}
 
 
 def _with_flags(entry: str | dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -137,13 +152,13 @@ def _stage(
     for path in job.outputs:
         kind, flags = _output(job, path, path in in_git)
         stage.setdefault(kind, []).append({path: flags} if flags else path)
+    # The run cache brings these back with the outputs, so that Snakemake learns what those were made from.
+    stage.setdefault("outs", []).extend({entry_of(track, path): {"cache": False}} for path in job.outputs)
     return {key: value for key, value in stage.items() if value}
 
 
 def _command(track: str, job: Job) -> str:
-    overlays = [part for path in parameter_files(track)[1:] for part in ("--configfile", path.as_posix())]
-    # Snakemake would take files after --configfile for more of its values, so that targets come first.
-    return shlex.join(["snakemake", "--cores", "all", *job.outputs, *overlays])
+    return shlex.join(["python", "-m", "isopose.bridge", "make", "--track", track, *job.outputs])
 
 
 def _parameters(names: Iterable[str], files: Mapping[str, Mapping[str, Any]]) -> list[dict[str, list[str]]]:

@@ -4,7 +4,9 @@ It calls Snakemake's API down to its private methods, which promise nothing betw
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import yaml
@@ -96,6 +98,21 @@ def jobs(track: str, root: Path = Path("."), target: str | None = None) -> list[
     except (WorkflowError, RuleException) as error:
         raise UserError(_one_line(error)) from error
     return sorted(found, key=lambda job: (not job.outputs, order[job.rule], job.outputs))
+
+
+def makers(jobs: Iterable[Job]) -> dict[str, Job]:
+    """The job that makes each output."""
+    return {output: job for job in jobs for output in job.outputs}
+
+
+def in_order(jobs: Iterable[Job]) -> list[Job]:
+    """The jobs, each after those that make its inputs."""
+    by_outputs = {job.outputs: job for job in jobs}
+    made_by = makers(by_outputs.values())
+    upstream = {
+        job.outputs: [made_by[path].outputs for path in job.inputs if path in made_by] for job in by_outputs.values()
+    }
+    return [by_outputs[outputs] for outputs in TopologicalSorter(upstream).static_order()]
 
 
 def _check_version() -> None:

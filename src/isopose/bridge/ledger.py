@@ -4,14 +4,16 @@
 the bytes that the job made. Paths are relative to the current folder, which is the repository.
 """
 
+import functools
 import json
+import os
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from isopose.bridge import records
-from isopose.bridge.graph import Job
+from isopose.bridge.graph import Job, on_this_machine
 from isopose.bridge.records import Record
 from isopose.errors import UserError
 from isopose.files import sha256, write_text
@@ -45,6 +47,11 @@ def folder(track: str) -> Path:
     return Path("provenance", track)
 
 
+def entry_of(track: str, output: str) -> str:
+    """Where an output's entry lies."""
+    return f"{folder(track).as_posix()}/{output}.json"
+
+
 def outputs(track: str) -> list[str]:
     """Outputs that a track's ledger has, sorted."""
     top = folder(track)
@@ -53,7 +60,7 @@ def outputs(track: str) -> list[str]:
 
 def read(track: str, output: str) -> Entry | None:
     """An output's entry, None where there is none. Errors: UserError for a file that is not one."""
-    path = _path(track, output)
+    path = Path(entry_of(track, output))
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -88,35 +95,109 @@ def current(track: str, jobs: Iterable[Job]) -> dict[str, Entry]:
 def write(track: str, entries: Mapping[str, Entry]) -> None:
     """Make the ledger of a track hold these entries and no others."""
     for output in set(outputs(track)) - set(entries):
-        _path(track, output).unlink()
+        Path(entry_of(track, output)).unlink()
     for output, entry in entries.items():
-        content = asdict(entry.record) | {"sha256": entry.sha256}
-        write_text(_path(track, output), json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+        _write(track, output, entry)
 
 
-def install(track: str) -> list[str]:
-    """Give Snakemake the ledger's record of every output that has the ledger's bytes or is not here.
+def add(track: str, made: Iterable[str]) -> None:
+    """Enter outputs that Snakemake has just made; other entries stay. Errors: UserError, as :func:`current`."""
+    for output in made:
+        _write(track, output, _entry(track, output))
 
-    Returns the outputs with other bytes, sorted: Snakemake will make them again, whatever it had recorded of them.
-    Errors: UserError where the track has no ledger, or an entry that cannot be read.
-    """
+
+def check(track: str) -> None:
+    """Refuse a track that has no ledger. Errors: UserError."""
     if not folder(track).is_dir():
         raise UserError(f"{folder(track)}: is not there; expected the ledger of the track '{track}'")
+
+
+def install(track: str, kept: Collection[str] = ()) -> list[str]:
+    """Give Snakemake the ledger's record of every output that has the ledger's bytes or is not here.
+
+    kept: outputs whose records stay as they are. Returns the outputs with other bytes, sorted: Snakemake will make them
+    again, whatever it had recorded of them. Errors: UserError where the track has no ledger, or an entry that cannot be
+    read.
+    """
+    check(track)
+    digest = functools.cache(sha256)
+    return [
+        refused
+        for output in outputs(track)
+        if output not in kept
+        for refused in _install(track, output, read(track, output), digest)
+    ]
+
+
+def follow(track: str) -> list[str]:
+    """Give Snakemake the ledger's records of outputs that something else than its jobs has put here: DVC, git.
+
+    Those are told by their times; other files are not read. Returns the outputs that are neither what the ledger has
+    nor what a later job made, sorted: Snakemake will make them again. Nothing happens where the track has no ledger.
+    Errors: UserError for an entry that cannot be read.
+    """
+    digest = functools.cache(sha256)
     refused = []
     for output in outputs(track):
-        entry, path = read(track, output), Path(output)
-        if not path.exists():
-            records.write(output, entry.record, time.time())
-        elif sha256(path) == entry.sha256:
-            records.write(output, entry.record, path.stat().st_mtime)
-        else:
-            refused.append(output)
-            records.write(output, Record(**vars(entry.record) | {"code": REFUSED}), 0.0)
+        path, record = Path(output), records.read(output)
+        if path.exists():
+            if record and path.stat().st_mtime == records.ended(output):
+                continue
+            entry = read(track, output)
+            # A record of another run is that of results which the ledger does not know yet, copied without their times.
+            if digest(output) == entry.sha256 or record in (None, entry.record, _refused(entry.record)):
+                refused += _install(track, output, entry, digest)
+        elif record is None:
+            refused += _install(track, output, read(track, output), digest)
     return refused
 
 
-def _path(track: str, output: str) -> Path:
-    return folder(track) / f"{output}.json"
+def _install(track: str, output: str, entry: Entry, digest: Callable[[str], str]) -> list[str]:
+    """Make an output's record the entry's, or one that no job agrees with; returns the output in the second case.
+
+    digest: the SHA-256 of a file by its path.
+    """
+    path = Path(output)
+    others = _other_inputs(entry, digest)
+    if path.exists() and digest(output) == entry.sha256 and not _is_of_another_run(track, entry):
+        _make_older(path, others)
+        records.write(output, entry.record, path.stat().st_mtime)
+    elif path.exists() or others or _is_of_another_run(track, entry):
+        records.write(output, _refused(entry.record), 0.0)
+        return [output]
+    else:
+        records.write(output, entry.record, time.time())
+    return []
+
+
+def _other_inputs(entry: Entry, digest: Callable[[str], str]) -> list[Path]:
+    """Inputs that are here with other bytes than the output was made from."""
+    here = {Path(on_this_machine(path)): checksum for path, checksum in entry.record.inputs.items() if checksum}
+    return [path for path, checksum in here.items() if path.is_file() and digest(str(path)) != checksum]
+
+
+def _is_of_another_run(track: str, entry: Entry) -> bool:
+    """Whether an input that is not here has another entry than the output was made from, as after a merge."""
+    absent = {path: checksum for path, checksum in entry.record.inputs.items() if not Path(path).exists()}
+    known = {path: read(track, path) for path in absent}
+    return any(other and absent[path] not in (None, other.sha256) for path, other in known.items())
+
+
+def _make_older(path: Path, inputs: Iterable[Path]) -> None:
+    """Make an output older than inputs: Snakemake compares the bytes of newer inputs alone."""
+    times = [other.stat().st_mtime for other in inputs]
+    if times and path.stat().st_mtime >= min(times):
+        for follow in (True, False):  # Snakemake looks at a link's time as well
+            os.utime(path, (min(times) - 1, min(times) - 1), follow_symlinks=follow)
+
+
+def _refused(record: Record) -> Record:
+    return replace(record, code=REFUSED)
+
+
+def _write(track: str, output: str, entry: Entry) -> None:
+    content = asdict(entry.record) | {"sha256": entry.sha256}
+    write_text(entry_of(track, output), json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def _entry(track: str, output: str) -> Entry:

@@ -3,21 +3,26 @@
 Paths are relative to the current folder, which is the repository.
 """
 
+import functools
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from isopose.bridge import dvc_file, ledger, verification
-from isopose.bridge.graph import Job
+from isopose.bridge import dvc_file, ledger, records, verification
+from isopose.bridge.changes import declared
+from isopose.bridge.graph import Job, in_order, on_this_machine
+from isopose.bridge.records import Record
 from isopose.errors import UserError
+from isopose.files import sha256
 
 _SHOWN = 10  # problems that a refusal names
 
 
 def publish(track: str, jobs: Sequence[Job], push: bool = True) -> None:
-    """Put a track's outputs into DVC's cache and remote, then its records into the ledger.
+    """Put a track's records into the ledger, and its outputs into DVC's cache and remote.
 
-    The ledger comes last: as long as it is not written, no clone takes the new bytes for finished results.
+    Nothing of it is public before it is committed to git. Stopped anywhere, the ledger and DVC's lock disagree or the
+    remote lacks bytes, which ``verify`` and ``restore`` tell; to publish again goes on from there.
     Errors: UserError, before anything is written, where a job would run, an output has no record or was edited, or
     does not agree with another; and where DVC fails.
     """
@@ -27,22 +32,27 @@ def publish(track: str, jobs: Sequence[Job], push: bool = True) -> None:
     if problems:
         more = f"\nand {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
         raise UserError("nothing is published:\n" + "\n".join(problems[:_SHOWN]) + more)
-    entries = ledger.current(track, jobs)
+    ledger.write(track, ledger.current(track, jobs))
     _dvc("commit", "--force", dvc_file.path_of(track).as_posix())
     if push:
         _dvc("push", dvc_file.path_of(track).as_posix())
-    ledger.write(track, entries)
 
 
 def restore(track: str, jobs: Sequence[Job]) -> list[str]:
     """Bring back the outputs of jobs as published: their records, then the bytes that ship and are not here.
 
-    The records come first: an output without one Snakemake takes for good, whatever was fetched of it.
-    jobs: those that the targets need. Returns the outputs that are here with other bytes than the ledger has, which
-    are left as they are and which Snakemake will make again. Errors: UserError where the track was not published, or
-    where DVC cannot fetch something; what it fetched stays, and to restore again goes on from there.
+    The records come first: an output without one Snakemake takes for good, whatever was fetched of it. Results of
+    another parameter or input, which Snakemake would make again, give way to the published ones where those are what
+    it would make; results that stand as they are stay.
+    jobs: those that the targets need. Returns the outputs that are here with bytes that neither the ledger has nor a
+    job made, which are left as they are and which Snakemake will make again. Errors: UserError where the track was not
+    published, or where DVC cannot fetch something; what it fetched stays, and to restore again goes on from there.
     """
-    ledger.install(track)
+    ledger.check(track)
+    kept, overtaken = _own_results(track, jobs)
+    for output in overtaken:
+        Path(output).unlink()
+    ledger.install(track, kept)
     wanted = {output for job in jobs for output in job.outputs} & set(dvc_file.shipped(track))
     known = set(ledger.outputs(track))
     missing = sorted(path for path in wanted & known if not Path(path).exists())
@@ -50,8 +60,41 @@ def restore(track: str, jobs: Sequence[Job]) -> list[str]:
         if missing:
             _dvc("pull", *missing)
     finally:
-        refused = ledger.install(track)
+        refused = ledger.install(track, kept)
     return refused
+
+
+def _own_results(track: str, jobs: Sequence[Job]) -> tuple[set[str], set[str]]:
+    """Outputs that jobs made here and the ledger does not have: those that stay, and those that give way."""
+    digest = functools.cache(sha256)
+    kept: set[str] = set()
+    overtaken: set[str] = set()
+    after: dict[str, str] = {}  # SHA-256 of outputs once they are restored
+
+    def stands(job: Job, record: Record) -> bool:
+        """Whether a record is what the job would get once its inputs are restored."""
+        if declared(job, record):
+            return False
+        return all(record.inputs[path] in (None, after.get(path) or here(path)) for path in job.inputs)
+
+    def here(path: str) -> str | None:
+        path = on_this_machine(path)
+        return digest(path) if Path(path).is_file() else None
+
+    for job in in_order(jobs):
+        for output in job.outputs:
+            entry, path, record = ledger.read(track, output), Path(output), records.read(output)
+            if entry:
+                after[output] = entry.sha256
+            if not record or not path.exists() or path.stat().st_mtime != records.ended(output):
+                continue
+            if entry is None or digest(output) != entry.sha256:
+                if entry and not stands(job, record) and stands(job, entry.record):
+                    overtaken.add(output)
+                else:
+                    kept.add(output)
+                    after[output] = digest(output)
+    return kept, overtaken
 
 
 def _dvc(command: str, *arguments: str) -> None:

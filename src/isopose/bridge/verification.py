@@ -26,7 +26,8 @@ def problems(track: str, jobs: Iterable[Job], published: bool = True) -> list[st
     digest = functools.cache(sha256)
     compare = published and ledger.folder(track).exists()
     found = list(_of_jobs(jobs, digest))
-    if compare:
+    if compare:  # which says more of outputs that were refused
+        found = [line for line in found if not line.endswith(ledger.REFUSED)]
         found += [line for job in jobs for output in job.outputs for line in _of_entry(track, output, digest)]
     found += _of_inputs(jobs, digest)
     if compare:
@@ -68,7 +69,8 @@ def _of_entry(track: str, output: str, digest: Callable[[str], str]) -> Iterator
 def _of_lock(track: str, digest: Callable[[str], str]) -> Iterator[str]:
     """One line for each output that DVC's lock has other bytes of than the ledger."""
     path = dvc_file.lock_of(track)
-    if not path.exists():  # a ledger that was written without DVC
+    if not path.exists():
+        yield f"{path}: is not there; expected DVC's lock of what {ledger.folder(track)} has; take it from git again"
         return
     locked = dvc_file.locked_outputs(track)
     for output in ledger.outputs(track):

@@ -110,3 +110,78 @@ def test_an_entry_with_an_unknown_key_or_a_wrong_type_is_refused(track, change):
 def test_a_track_without_a_ledger_is_told(track):
     with pytest.raises(UserError, match="^provenance/t: is not there; expected the ledger of the track 't'$"):
         ledger.install("t")
+
+
+def test_an_output_that_was_just_made_is_entered_beside_the_others(track):
+    ledger.write("t", ledger.current("t", [track.first]))
+    ledger.add("t", ["out/b.csv"])
+    assert {output: ledger.read("t", output) for output in ledger.outputs("t")} == ledger.current("t", track.jobs)
+
+
+@pytest.fixture
+def entered(track):
+    """The track with its ledger, in which b.csv has been written since its job ended, with the same bytes."""
+    ledger.write("t", ledger.current("t", track.jobs))
+    os.utime("out/b.csv", (9, 9))
+    return track
+
+
+def test_what_was_brought_here_gets_its_record_from_the_ledger(entered):
+    expected = entered.recorded(entered.last)
+    records.path_of("out/b.csv").unlink()
+    records.path_of("out/a.txt").unlink()
+    Path("out/a.txt").unlink()
+    assert ledger.follow("t") == []
+    assert records.read("out/b.csv") == expected
+    assert records.ended("out/b.csv") == 9
+    assert records.read("out/a.txt") is not None
+
+
+def test_a_record_of_a_run_that_was_undone_gives_way_to_the_ledgers(entered):
+    entered.record(entered.last, "out/b.csv", params=["'{}'"])
+    os.utime("out/b.csv", (8, 8))
+    assert ledger.follow("t") == []
+    assert records.read("out/b.csv") == entered.recorded(entered.last)
+
+
+@pytest.mark.parametrize("forget", [False, True])
+def test_an_edited_output_is_refused_and_accepted_again_with_the_ledgers_bytes(entered, forget):
+    if forget:
+        records.path_of("out/b.csv").unlink()
+    entered.make("out/b.csv", "edited")
+    assert ledger.follow("t") == ledger.follow("t") == ["out/b.csv"]
+    assert records.read("out/b.csv").code == ledger.REFUSED
+    entered.make("out/b.csv", "out/b.csv")
+    assert ledger.follow("t") == []
+    assert records.read("out/b.csv") == entered.recorded(entered.last)
+
+
+def test_results_that_the_ledger_does_not_know_keep_their_records_although_they_were_copied(entered):
+    entered.make("out/b.csv", "new")
+    entered.record(entered.last, "out/b.csv", params=["'{}'"])
+    os.utime("out/b.csv", (7, 7))
+    assert ledger.follow("t") == []
+    assert records.read("out/b.csv") == entered.recorded(entered.last, params=["'{}'"])
+
+
+def test_without_a_ledger_there_is_nothing_to_follow(track):
+    assert ledger.follow("t") == []
+
+
+def test_an_output_of_inputs_that_changed_is_made_older_than_they_are_so_that_snakemake_compares(track):
+    ledger.write("t", ledger.current("t", track.jobs))
+    track.make("src.txt", "changed")
+    for path in ("src.txt", "out/a.json", "out/a.txt", "out/b.csv"):
+        os.utime(path, (100, 100))
+    assert ledger.install("t") == []
+    assert [os.stat(path).st_mtime for path in ("out/a.txt", "out/b.csv")] == [99, 100]
+    assert records.ended("out/a.txt") == 99
+
+
+def test_entries_that_never_ran_together_are_refused_also_where_the_input_is_not_here(track):
+    ledger.write("t", ledger.current("t", track.jobs))
+    entry = Path("provenance/t/out/a.txt.json")
+    entry.write_text(json.dumps(json.loads(entry.read_text()) | {"sha256": "0" * 64}))
+    Path("out/a.txt").unlink()
+    assert ledger.install("t") == ["out/b.csv"]
+    assert records.read("out/b.csv").code == ledger.REFUSED

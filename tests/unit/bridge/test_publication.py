@@ -11,13 +11,18 @@ from isopose.errors import UserError
 def shipping(track):
     """The track with its dvc.yaml, of which DVC keeps a.json to itself and git keeps a.txt."""
     outs = [{"out/a.txt": {"cache": False}}, {"out/a.json": {"push": False}}]
-    stages = {"first": {"outs": outs}, "last": {"plots": ["out/b.csv"]}}
+    stages = {"first": {"deps": ["src.txt"], "outs": outs}, "last": {"deps": ["out/a.txt"], "plots": ["out/b.csv"]}}
     track.make("experiments/t/dvc.yaml", yaml.safe_dump({"stages": stages}))
     return track
 
 
 def test_what_ships_is_neither_gits_nor_kept_back(shipping):
     assert dvc_file.shipped("t") == ["out/b.csv"]
+
+
+def test_a_stages_inputs_are_known_by_its_outputs(shipping):
+    assert dvc_file.inputs("t", ["out/a.json"]) == {"src.txt"}
+    assert dvc_file.inputs("t", ["out/b.csv", "elsewhere"]) == {"out/a.txt"}
 
 
 def test_nothing_is_published_of_what_does_not_agree(shipping):

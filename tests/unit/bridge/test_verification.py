@@ -81,14 +81,20 @@ def test_a_ledger_and_records_of_different_runs_are_told_apart(track):
     assert problems(track, track.first) == ["out/b.csv: is in the ledger, but no job makes it"]
 
 
-def test_bytes_that_the_ledger_refused_are_told(track):
+def test_bytes_that_the_ledger_refused_are_told_once(track):
     track.publish(track.jobs)
     track.make("out/b.csv", "edited")
     ledger.install("t")
-    assert problems(track) == [
-        f"out/b.csv: {ledger.REFUSED}",
-        f"out/b.csv: has sha256 {short(track, 'edited')}; the ledger has {short(track, 'out/b.csv')}",
-    ]
+    told = f"out/b.csv: has sha256 {short(track, 'edited')}; the ledger has {short(track, 'out/b.csv')}"
+    assert problems(track) == [told]
+    assert verification.problems("t", track.jobs, published=False) == [f"out/b.csv: {ledger.REFUSED}"]
+
+
+def test_a_lock_that_is_not_there_is_told(track):
+    track.publish(track.jobs)
+    Path("experiments/t/dvc.lock").unlink()
+    (line,) = problems(track)
+    assert line.startswith("experiments/t/dvc.lock: is not there; expected DVC's lock")
 
 
 def test_a_stale_lock_is_told(track):

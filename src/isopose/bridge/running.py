@@ -1,0 +1,102 @@
+"""Running Snakemake on part of a track where intermediates did not ship.
+
+Snakemake makes a missing intermediate once a job that runs reads it, and then runs every other reader too, though the
+bytes come out the same. Made in runs of their own, in which nothing else reads them, they rerun nothing.
+Paths are relative to the current folder, which is the repository.
+"""
+
+import fcntl
+import functools
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from isopose.bridge import graph, records
+from isopose.bridge.changes import changed_inputs, declared
+from isopose.bridge.graph import Job, parameter_files
+from isopose.errors import UserError
+from isopose.files import sha256
+
+_LOCK = Path(".run.lock")  # as in workflow/run
+
+Outputs = tuple[str, ...]
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hold the lock of a run in this folder. Errors: UserError where another run has it."""
+    with _LOCK.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError("the workflow is already running in this folder; wait for it to end") from error
+        yield
+
+
+def snakemake(track: str, targets: Iterable[str], cores: str = "all") -> None:
+    """Run Snakemake on targets under the lock of the caller. Errors: UserError where it fails."""
+    overlays = [part for path in parameter_files(track)[1:] for part in ("--configfile", path.as_posix())]
+    # Snakemake would take targets after --configfile for more of its values.
+    if subprocess.run(["snakemake", "--nolock", "--cores", cores, *targets, *overlays]).returncode:
+        raise UserError("snakemake: failed; its own messages are above; finished jobs are kept")
+
+
+def remake(track: str, jobs: Sequence[Job], cores: str = "all") -> None:
+    """Make the intermediates again that are not here and that jobs which will run read; see :func:`waves`."""
+    for targets in waves(jobs):
+        snakemake(track, targets, cores)
+
+
+def waves(jobs: Sequence[Job]) -> list[list[str]]:
+    """Outputs that are not here, are still what their records say, and are wanted by jobs that will run.
+
+    Only those whose other readers have nothing to do: the rest Snakemake makes in passing. Each list is to be made in a
+    run of its own, after those before it.
+    """
+    jobs, made_by = graph.in_order(jobs), graph.makers(jobs)
+    settled = _settled(jobs, made_by)
+    wanted = _wanted(jobs, made_by, settled)
+    busy = {made_by[path].outputs for path in wanted}
+    idle = [job for job in jobs if job.outputs in settled and job.outputs not in busy]
+    found = wanted & {path for job in idle for path in job.inputs}
+    first = {made_by[path].outputs for path in found}
+    ranks: dict[Outputs, int] = {}  # how many others have to be made before a job
+    for job in jobs:
+        before = {made_by[path].outputs for path in job.inputs if path in made_by}
+        ranks[job.outputs] = max((ranks[outputs] + (outputs in first) for outputs in before), default=0)
+    rank_of = {path: ranks[made_by[path].outputs] for path in found}
+    return [sorted(path for path in found if rank_of[path] == rank) for rank in sorted(set(rank_of.values()))]
+
+
+def _settled(jobs: Iterable[Job], made_by: Mapping[str, Job]) -> set[Outputs]:
+    """Outputs of jobs whose records say what the jobs would do now, as do those of all that they rest on."""
+    digest = functools.cache(sha256)
+    settled: set[Outputs] = set()
+    for job in jobs:
+        rests_on = {made_by[path].outputs for path in job.inputs if path in made_by}
+        if job.outputs and rests_on <= settled and _agrees(job, digest):
+            settled.add(job.outputs)
+    return settled
+
+
+def _agrees(job: Job, digest: Callable[[str], str]) -> bool:
+    for output in job.outputs:
+        record = records.read(output)
+        if record is None or records.is_incomplete(output):
+            return False
+        if declared(job, record) or changed_inputs(job, record, digest):
+            return False
+    return True
+
+
+def _wanted(jobs: Sequence[Job], made_by: Mapping[str, Job], settled: set[Outputs]) -> set[str]:
+    """Outputs of settled jobs that are not here and that a job which will run reads."""
+    wanted: set[str] = set()
+    running = {job.outputs for job in jobs if job.outputs not in settled}
+    for job in reversed(jobs):
+        if job.outputs in running:
+            missing = {path for path in job.inputs if path in made_by and not Path(path).exists()}
+            wanted |= {path for path in missing if made_by[path].outputs in settled}
+            running |= {made_by[path].outputs for path in missing}
+    return wanted

@@ -1,0 +1,96 @@
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from isopose.bridge import records, running
+from isopose.errors import UserError
+
+# A chain as of a track: each rule's inputs and outputs. `labels` is read by all that follows.
+CHAIN = {
+    "preprocess": (["src.txt"], ["seq"]),
+    "label": (["seq"], ["labels"]),
+    "detect": (["labels"], ["detections", "quality"]),
+    "train": (["labels", "detections"], ["weights"]),
+    "lift": (["labels", "weights"], ["poses"]),
+    "refine": (["labels", "poses"], ["refined"]),
+    "evaluate": (["labels", "refined"], ["scores"]),
+}
+
+
+@pytest.fixture
+def chain(track):
+    """The jobs of the chain and of the goal that reads its end, all made and recorded; by rule."""
+    track.make("src.txt", "source")
+    jobs = {rule: track.job(rule, inputs, outputs) for rule, (inputs, outputs) in CHAIN.items()}
+    for job in jobs.values():
+        for output in job.outputs:
+            track.make(output, output)
+            track.record(job, output)
+    jobs["all"] = track.job("all", ["scores"], [])
+    return jobs
+
+
+def lacking(*outputs):
+    for output in outputs:
+        Path(output).unlink()
+
+
+def changed(track, job):
+    for output in job.outputs:
+        track.record(job, output, params=["'{}'"])
+
+
+def test_nothing_is_wanted_where_no_job_runs(chain):
+    lacking("seq", "labels", "detections", "poses")
+    assert running.waves([*chain.values()]) == []
+
+
+def test_what_idle_jobs_read_too_is_made_in_runs_of_its_own_in_order(track, chain):
+    changed(track, chain["refine"])
+    lacking("seq", "labels", "detections", "poses")
+    # The weights rest on detections, which nobody wants; poses nobody else reads.
+    assert running.waves([*chain.values()]) == [["labels"]]
+
+
+def test_a_file_waits_for_another_in_its_past_that_is_made_too(track, chain):
+    chain["figure"] = track.job("figure", ["poses", "detections"], ["figure"])
+    chain["other"] = track.job("other", ["poses"], ["plot"])
+    for rule in ("figure", "other"):
+        track.make(chain[rule].outputs[0], rule)
+        track.record(chain[rule], chain[rule].outputs[0])
+    changed(track, chain["figure"])
+    lacking("labels", "detections", "poses")
+    # Poses rest on weights, which were made from detections: in one run the weights would be made again.
+    assert running.waves([*chain.values()]) == [["labels"], ["detections"], ["poses"]]
+
+
+def test_what_comes_out_otherwise_is_left_to_snakemake(track, chain):
+    changed(track, chain["preprocess"])
+    lacking("labels", "detections", "poses")
+    assert running.waves([*chain.values()]) == []
+
+
+def test_a_changed_input_or_a_missing_record_counts_as_a_change(track, chain):
+    lacking("labels")
+    track.make("refined", "edited")
+    assert running.waves([*chain.values()]) == [["labels"]]
+    track.make("refined", "refined")
+    assert running.waves([*chain.values()]) == []
+    records.path_of("scores").unlink()
+    assert running.waves([*chain.values()]) == [["labels"]]
+
+
+def test_one_run_at_a_time(track):
+    with running.alone(), pytest.raises(UserError, match="already running"), running.alone():
+        pass
+    with Path(".run.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_failed_run_is_told(track, monkeypatch):
+    monkeypatch.setenv("PATH", "bin")
+    track.make("bin/snakemake", "#!/bin/sh\nexit 1\n")
+    Path("bin/snakemake").chmod(0o755)
+    with pytest.raises(UserError, match="^snakemake: failed"):
+        running.snakemake("demo", ["x"])
