@@ -21,7 +21,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 reproduce: venv ## run the whole experiment of TRACK (demo, open, paper, smoke) and build its report
-	@$(RUN) workflow/run "$(TRACK)" --cores $(CORES)
+	@$(RUN) python -m isopose.bridge run --track "$(TRACK)" --cores $(CORES)
 
 test: venv ## unit tests, the smoke track through snakemake, lint and format checks
 	@$(RUN) workflow/check

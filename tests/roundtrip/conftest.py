@@ -73,8 +73,12 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture(scope="session")
 def author(smoke: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The smoke track as its author published it, committed to git, with its remote beside it."""
-    top = tmp_path_factory.mktemp("published")
-    (top / "author").mkdir()
+    return author_of(smoke, tmp_path_factory.mktemp("published"))
+
+
+def author_of(smoke: Project, top: Path) -> Project:
+    """A finished smoke track, published in a new folder ``top/author`` with the remote beside it."""
+    (top / "author").mkdir(parents=True)
     project = smoke.copy(top / "author")
     under_git(project)
     project.run("dvc", "remote", "add", "--default", "here", str(top / "remote"))

@@ -1,6 +1,7 @@
 """Publish in one clone, restore in another: real git, DVC and Snakemake on the smoke track."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -82,17 +83,51 @@ def test_a_half_fetched_clone_takes_nothing_for_finished_that_is_not(clone):
     assert clone.planned() == {}
 
 
-def test_a_publication_stopped_before_its_ledger_is_not_taken_for_whole(author, clone):
-    """New bytes in DVC and in the lock, and the ledger of before: the clone makes those outputs again."""
-    lock = clone.folder / "experiments/smoke/dvc.lock"
-    bridge(clone, "restore")
+def test_bytes_that_are_not_the_ledgers_are_not_taken_for_finished(clone):
+    """As where DVC's lock and the ledger of two publications were committed together."""
     entry = clone.folder / "provenance/smoke" / f"{TABLE}.json"
     content = json.loads(entry.read_text())
     entry.write_text(json.dumps(content | {"sha256": "0" * 64}))
+    assert f"will be made again: {TABLE}" in bridge(clone, "restore").stdout
     assert f"{TABLE}: has sha256" in bridge(clone, "verify", check=False).stdout
-    assert TABLE in bridge(clone, "restore").stdout
     assert set(clone.planned()) == {"table", "index", "all"}
-    assert lock.exists()
+
+
+def test_a_number_that_is_put_back_and_restored_reruns_nothing(author, clone):
+    bridge(clone, "restore")
+    overlay = clone.folder / "experiments/smoke/params.yaml"
+    text = overlay.read_text()
+    overlay.write_text(text.replace("bootstrap_samples: 50", "bootstrap_samples: 60"))
+    scores = "results/smoke/synthetic/scores/test/base/seed1.json"
+    bridge(clone, "run", scores)
+    changed = (clone.folder / scores).read_bytes()
+    assert changed != (author.folder / scores).read_bytes()
+    bridge(clone, "restore")
+    assert (clone.folder / scores).read_bytes() == changed  # results of the parameters as they are now stay
+    overlay.write_text(text)
+    bridge(clone, "restore")
+    assert (clone.folder / scores).read_bytes() == (author.folder / scores).read_bytes()
+    assert clone.planned() == {}
+
+
+def test_what_dvc_alone_brings_has_its_records(author, clone):
+    clone.run("dvc", "pull", "--allow-missing")
+    assert clone.planned() == {}
+    (clone.folder / TABLE).unlink()
+    (clone.folder / TABLE).write_text("mine\n")
+    printed = clone.snakemake("--dry-run")
+    assert f"{TABLE}: has not the bytes that provenance/smoke has; it is made again" in printed
+    clone.run("dvc", "checkout", "--force", TABLE)
+    assert clone.planned() == {}
+
+
+def test_an_edited_module_of_a_restored_clone_reruns_what_uses_it(clone):
+    """Also one that is older than all that is restored."""
+    module = clone.folder / "src/isopose/reporting/html.py"
+    module.write_text(module.read_text() + "# changed\n")
+    os.utime(module, (9, 9))
+    bridge(clone, "restore")
+    assert set(clone.planned()) == {"index", "all"}
 
 
 def test_a_track_that_was_never_published_is_told(author, tmp_path):

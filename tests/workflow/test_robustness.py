@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sqlite3
+import sys
 import tarfile
 import time
 import zipfile
@@ -22,6 +23,8 @@ from isopose.datasets import cmu_mocap
 from isopose.datasets.sources import MIRROR_VARIABLE
 from isopose.files import sha256
 from tests.workflow.conftest import ROOT, Project
+
+RUN = (sys.executable, "-m", "isopose.bridge", "run", "--track", "smoke", "--cores", "1")
 
 pytestmark = pytest.mark.workflow
 
@@ -64,15 +67,23 @@ def wait_until(condition, seconds=600):
 def on_one_core(smoke, tmp_path_factory):
     """The smoke track in a fresh folder on one core, beside the other tests of this file, which use the other."""
     project = Project(tmp_path_factory.mktemp("one_core"))
-    with project.running("workflow/run", "smoke", "--cores", "1") as process:
+    with project.running(*RUN) as process:
         yield project, process
 
 
 # ---- Killed while it trains ------------------------------------------------------------------------------------------
 
 LIFTER = "results/smoke/synthetic/lifters/base/seed1"
-TRAIN = ["workflow/run", "smoke", f"{LIFTER}/lifter.safetensors", "--cores", "1", "--config", "lifter={steps: 1000}"]
-"""One training that lasts seconds; everything it needs is there."""
+TRAIN = [*RUN, f"{LIFTER}/lifter.safetensors"]
+"""One training; everything it needs is there. `trains_longer` makes it last seconds."""
+
+
+def trains_longer(project):
+    overlay = project.folder / "experiments/smoke/params.yaml"
+    text = overlay.read_text()
+    assert text.count("steps: 20\n") == 1
+    overlay.write_text(text.replace("steps: 20\n", "steps: 1000\n"))
+    return project
 
 
 def outcome(project):
@@ -101,14 +112,14 @@ def kill_in_training(project, process, whole_group):
 
 @pytest.fixture(scope="module")
 def uninterrupted(smoke, tmp_path_factory):
-    project = smoke.copy(tmp_path_factory.mktemp("uninterrupted"))
+    project = trains_longer(smoke.copy(tmp_path_factory.mktemp("uninterrupted")))
     project.run(*TRAIN)
     return outcome(project)
 
 
 @pytest.mark.parametrize("whole_group", [False, True], ids=["the_training", "everything"])
 def test_a_killed_training_loses_nothing_and_comes_out_the_same(smoke, uninterrupted, tmp_path, whole_group):
-    project = smoke.copy(tmp_path)
+    project = trains_longer(smoke.copy(tmp_path))
     before = made(project, without=[LIFTER])
     with project.running(*TRAIN) as process:
         status = kill_in_training(project, process, whole_group)
@@ -213,7 +224,7 @@ def preprocess(project, sources):
     targets = [f"results/smoke/sequences/{name}.h5" for name in sources]
     (project.folder / "tmp").mkdir()
     project.variables["TMPDIR"] = str(project.folder / "tmp")
-    done = project.run("workflow/run", "smoke", *targets, "--cores", "1", check=False)
+    done = project.run(*RUN, *targets, check=False)
     assert done.returncode == 1
     return done.stdout + done.stderr
 

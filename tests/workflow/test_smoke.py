@@ -1,5 +1,6 @@
 import json
 import sqlite3
+import sys
 
 import pandas as pd
 import pytest
@@ -102,9 +103,9 @@ def test_a_wrong_parameter_is_refused_by_name_before_anything_runs(smoke, argume
 
 
 def test_an_unknown_track_is_refused_in_one_line(smoke):
-    done = smoke.run("workflow/run", "opne", "--cores", "1", check=False)
+    done = smoke.run(sys.executable, "-m", "isopose.bridge", "run", "--track", "opne", check=False)
     assert done.returncode == 1
-    assert done.stderr == "error: unknown track 'opne'; the tracks here are: demo open paper smoke\n"
+    assert done.stderr == "error: --track: no track 'opne'; the tracks here are demo, open, paper, smoke\n"
 
 
 def test_a_track_without_data_refuses_to_run(smoke):

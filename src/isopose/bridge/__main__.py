@@ -32,6 +32,20 @@ def generate(
 
 
 @app.command()
+def run(
+    target: list[str] = typer.Argument(None, help="Outputs; without any, the whole track."),
+    track: str = _TRACK,
+    cores: str = typer.Option("all", help="Cores of Snakemake."),
+    enter: bool = typer.Option(False, help="Enter the outputs of one job into the ledger, as stages of DVC do."),
+) -> None:
+    """Run the workflow; where results were restored, first what did not ship and is read, so that no more runs."""
+    if enter:
+        running.run_and_enter(track, target or [], cores)
+    else:
+        running.run(track, target or [], cores)
+
+
+@app.command()
 def publish(
     track: str = _TRACK,
     push: bool = typer.Option(True, help="Send the bytes to DVC's remote as well as to its cache."),
@@ -49,30 +63,13 @@ def restore(
     track: str = _TRACK,
 ) -> None:
     """Restore what was published: Snakemake's records, and the bytes that the targets need and that ship."""
-    jobs = _jobs(track, target or [])
+    jobs = graph.jobs_of(track, target or [])
     refused = publication.restore(track, jobs)
     outputs = [output for job in jobs for output in job.outputs]
     here = sum(Path(output).exists() for output in outputs)
     print(f"{here} of {len(outputs)} outputs are here; the others did not ship")
     if refused:
         print(f"{len(refused)} are not as published and will be made again: {', '.join(refused[:5])} ...")
-
-
-@app.command()
-def make(target: list[str] = typer.Argument(..., help="Outputs of one job."), track: str = _TRACK) -> None:
-    """Run one job as a stage of DVC: first what it reads and did not ship; its outputs' records go into the ledger."""
-    with running.alone():
-        if not all(Path(path).exists() for path in dvc_file.inputs(track, target)):
-            running.remake(track, _jobs(track, target))
-        running.snakemake(track, target)
-        ledger.add(track, target)
-
-
-@app.command()
-def remake(track: str = _TRACK, cores: str = typer.Option("all", help="Cores of Snakemake.")) -> None:
-    """Make intermediates that did not ship again, by themselves, where jobs that will run read them."""
-    if not all(Path(output).exists() for output in ledger.outputs(track)):
-        running.remake(track, graph.jobs(track), cores)
 
 
 @app.command()
@@ -98,11 +95,6 @@ def _tracks() -> list[str]:
     """Tracks whose file is there."""
     others = sorted(path.parent.name for path in Path("experiments").glob("*/dvc.yaml"))
     return [name for name in ("demo", *others) if dvc_file.path_of(name).exists()]
-
-
-def _jobs(track: str, targets: list[str]) -> list[graph.Job]:
-    """The jobs of targets, each once; without any, those of the track."""
-    return list({job.outputs: job for name in targets or [None] for job in graph.jobs(track, target=name)}.values())
 
 
 def _generated(track: str) -> str:

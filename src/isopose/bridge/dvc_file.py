@@ -58,12 +58,6 @@ def shipped(track: str) -> list[str]:
     return sorted(path for path, flag in flags.items() if flag.get("cache", True) and flag.get("push", True))
 
 
-def inputs(track: str, outputs: Iterable[str]) -> set[str]:
-    """What the stages that make outputs depend on. Errors: UserError where the track has no dvc.yaml."""
-    makers = [stage for stage in _stages(track) if not _made_by(stage).keys().isdisjoint(outputs)]
-    return {path for stage in makers for path in stage.get("deps", [])}
-
-
 def locked_outputs(track: str) -> dict[str, str]:
     """MD5 of each output by path, as DVC's lock has it. Errors: UserError where there is no lock that can be read."""
     stages = _read(lock_of(track), "python -m isopose.bridge publish")["stages"].values()
@@ -158,7 +152,7 @@ def _stage(
 
 
 def _command(track: str, job: Job) -> str:
-    return shlex.join(["python", "-m", "isopose.bridge", "make", "--track", track, *job.outputs])
+    return shlex.join(["python", "-m", "isopose.bridge", "run", "--enter", "--track", track, *job.outputs])
 
 
 def _parameters(names: Iterable[str], files: Mapping[str, Mapping[str, Any]]) -> list[dict[str, list[str]]]:

@@ -69,11 +69,8 @@ def jobs(track: str, root: Path = Path("."), target: str | None = None) -> list[
     root = root.absolute()
     if not (root / "Snakefile").exists():
         raise UserError(f"{root}: has no Snakefile; expected the folder of the repository")
+    check_track(track, root)
     overlays = [root / path for path in parameter_files(track)[1:]]
-    for path in overlays:
-        if not path.exists():
-            known = ", ".join(["demo", *sorted(p.parent.name for p in root.glob("experiments/*/params.yaml"))])
-            raise UserError(f"--track: no track '{track}'; the tracks here are {known}")
     try:
         with SnakemakeApi(OutputSettings(quiet={Quietness.ALL}, enable_file_logging=False)) as api:
             opened = api.workflow(
@@ -98,6 +95,18 @@ def jobs(track: str, root: Path = Path("."), target: str | None = None) -> list[
     except (WorkflowError, RuleException) as error:
         raise UserError(_one_line(error)) from error
     return sorted(found, key=lambda job: (not job.outputs, order[job.rule], job.outputs))
+
+
+def jobs_of(track: str, targets: Iterable[str]) -> list[Job]:
+    """The jobs of several targets, each once; without any, those of the track. Errors: as :func:`jobs`."""
+    return list({job.outputs: job for name in list(targets) or [None] for job in jobs(track, target=name)}.values())
+
+
+def check_track(track: str, root: Path = Path(".")) -> None:
+    """Refuse a track that has no parameters. Errors: UserError."""
+    if not all((root / path).exists() for path in parameter_files(track)):
+        known = ", ".join(["demo", *sorted(path.parent.name for path in root.glob("experiments/*/params.yaml"))])
+        raise UserError(f"--track: no track '{track}'; the tracks here are {known}")
 
 
 def makers(jobs: Iterable[Job]) -> dict[str, Job]:

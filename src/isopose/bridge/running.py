@@ -1,4 +1,4 @@
-"""Running Snakemake on part of a track where intermediates did not ship.
+"""Running Snakemake, also where intermediates did not ship.
 
 Snakemake makes a missing intermediate once a job that runs reads it, and then runs every other reader too, though the
 bytes come out the same. Made in runs of their own, in which nothing else reads them, they rerun nothing.
@@ -7,45 +7,72 @@ Paths are relative to the current folder, which is the repository.
 
 import fcntl
 import functools
+import os
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from isopose.bridge import graph, records
+from isopose.bridge import graph, ledger, records
 from isopose.bridge.changes import changed_inputs, declared
-from isopose.bridge.graph import Job, parameter_files
+from isopose.bridge.graph import Job
 from isopose.errors import UserError
 from isopose.files import sha256
 
-_LOCK = Path(".run.lock")  # as in workflow/run
+_LOCK = ".run.lock"
 
 Outputs = tuple[str, ...]
 
 
-@contextmanager
-def alone() -> Iterator[None]:
-    """Hold the lock of a run in this folder. Errors: UserError where another run has it."""
-    with _LOCK.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError("the workflow is already running in this folder; wait for it to end") from error
-        yield
+def run(track: str, targets: Sequence[str], cores: str) -> None:
+    """Run Snakemake on targets, or the whole track, after the intermediates of :func:`waves`; in place of this process.
+
+    Errors: UserError for an unknown track, where another run goes on in this folder, or where an intermediate fails.
+    """
+    _hold_lock()
+    _make_intermediates(track, targets, cores)
+    command = _command(track, targets, cores)
+    os.execvp(command[0], command)
 
 
-def snakemake(track: str, targets: Iterable[str], cores: str = "all") -> None:
-    """Run Snakemake on targets under the lock of the caller. Errors: UserError where it fails."""
-    overlays = [part for path in parameter_files(track)[1:] for part in ("--configfile", path.as_posix())]
-    # Snakemake would take targets after --configfile for more of its values.
-    if subprocess.run(["snakemake", "--nolock", "--cores", cores, *targets, *overlays]).returncode:
+def run_and_enter(track: str, targets: Sequence[str], cores: str) -> None:
+    """As :func:`run`, for the outputs of one job, whose records are then entered into the ledger. Returns."""
+    _hold_lock()
+    _make_intermediates(track, targets, cores)
+    _snakemake(track, targets, cores)
+    ledger.add(track, targets)
+
+
+def _hold_lock() -> None:
+    """Let no other run go on in this folder as long as this process lives, or what it becomes.
+
+    The kernel drops this lock when the process dies, however it dies; Snakemake's own would have to be removed by hand.
+    """
+    file = os.open(_LOCK, os.O_RDWR | os.O_CREAT)
+    os.set_inheritable(file, True)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(file)
+        raise UserError("the workflow is already running in this folder; wait for it to end") from error
+
+
+def _make_intermediates(track: str, targets: Sequence[str], cores: str) -> None:
+    graph.check_track(track)
+    if all(Path(output).exists() for output in ledger.outputs(track)):
+        return
+    for wave in waves(graph.jobs_of(track, targets)):
+        _snakemake(track, wave, cores)
+
+
+def _snakemake(track: str, targets: Iterable[str], cores: str) -> None:
+    if subprocess.run(_command(track, targets, cores)).returncode:
         raise UserError("snakemake: failed; its own messages are above; finished jobs are kept")
 
 
-def remake(track: str, jobs: Sequence[Job], cores: str = "all") -> None:
-    """Make the intermediates again that are not here and that jobs which will run read; see :func:`waves`."""
-    for targets in waves(jobs):
-        snakemake(track, targets, cores)
+def _command(track: str, targets: Iterable[str], cores: str) -> list[str]:
+    overlays = [part for path in graph.parameter_files(track)[1:] for part in ("--configfile", path.as_posix())]
+    # Snakemake would take targets after --configfile for more of its values.
+    return ["snakemake", "--nolock", "--cores", cores, *targets, *overlays]
 
 
 def waves(jobs: Sequence[Job]) -> list[list[str]]:

@@ -72,7 +72,12 @@ def test_inputs_are_the_dependencies():
 def test_the_command_is_ours_asked_for_the_outputs(track, wdir):
     outputs = ["results/a b/$(x).h5", "results/it's.json"]
     stage = stages([job("refine", outputs, role="test")], track=track)["refine-test"]
-    assert shlex.split(stage["cmd"]) == ["python", "-m", "isopose.bridge", "make", "--track", track, *outputs]
+    assert shlex.split(stage["cmd"]) == [
+        "python",
+        "-m",
+        *f"isopose.bridge run --enter --track {track}".split(),
+        *outputs,
+    ]
     assert "$(x).h5'" in stage["cmd"]  # quoted: the shell expands nothing
     assert stage.get("wdir") == wdir
 

@@ -20,11 +20,6 @@ def test_what_ships_is_neither_gits_nor_kept_back(shipping):
     assert dvc_file.shipped("t") == ["out/b.csv"]
 
 
-def test_a_stages_inputs_are_known_by_its_outputs(shipping):
-    assert dvc_file.inputs("t", ["out/a.json"]) == {"src.txt"}
-    assert dvc_file.inputs("t", ["out/b.csv", "elsewhere"]) == {"out/a.txt"}
-
-
 def test_nothing_is_published_of_what_does_not_agree(shipping):
     shipping.make("out/a.txt", "edited")
     Path("out/b.csv").unlink()

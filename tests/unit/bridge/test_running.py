@@ -1,9 +1,10 @@
 import fcntl
+import os
 from pathlib import Path
 
 import pytest
 
-from isopose.bridge import records, running
+from isopose.bridge import ledger, records, running
 from isopose.errors import UserError
 
 # A chain as of a track: each rule's inputs and outputs. `labels` is read by all that follows.
@@ -81,16 +82,36 @@ def test_a_changed_input_or_a_missing_record_counts_as_a_change(track, chain):
     assert running.waves([*chain.values()]) == [["labels"]]
 
 
-def test_one_run_at_a_time(track):
-    with running.alone(), pytest.raises(UserError, match="already running"), running.alone():
-        pass
+@pytest.fixture
+def snakemake(track, monkeypatch):
+    """A command of that name which only notes what it is asked for, and fails if that is `wrong`."""
+    monkeypatch.setenv("PATH", "bin:" + os.environ["PATH"])
+    track.make("bin/snakemake", '#!/bin/sh\necho "$*" >> asked\n[ "$4" != wrong ]\n')
+    Path("bin/snakemake").chmod(0o755)
+    track.make("params.yaml", "")
+    track.make("experiments/t/params.yaml", "")
+
+
+def test_what_a_stage_has_made_is_entered(track, snakemake):
+    running.run_and_enter("t", ["out/b.csv"], "2")
+    assert Path("asked").read_text() == "--nolock --cores 2 out/b.csv --configfile experiments/t/params.yaml\n"
+    assert ledger.outputs("t") == ["out/b.csv"]
+
+
+def test_a_failed_run_is_told_and_enters_nothing(track, snakemake):
+    with pytest.raises(UserError, match="^snakemake: failed"):
+        running.run_and_enter("t", ["wrong"], "2")
+    assert ledger.outputs("t") == []
+
+
+def test_one_run_at_a_time(track, snakemake):
     with Path(".run.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(UserError, match="already running"):
+            running.run_and_enter("t", ["out/b.csv"], "2")
+    running.run_and_enter("t", ["out/b.csv"], "2")
 
 
-def test_a_failed_run_is_told(track, monkeypatch):
-    monkeypatch.setenv("PATH", "bin")
-    track.make("bin/snakemake", "#!/bin/sh\nexit 1\n")
-    Path("bin/snakemake").chmod(0o755)
-    with pytest.raises(UserError, match="^snakemake: failed"):
-        running.snakemake("demo", ["x"])
+def test_an_unknown_track_is_told(track, snakemake):
+    with pytest.raises(UserError, match="^--track: no track 'u'; the tracks here are demo, t$"):
+        running.run_and_enter("u", ["out/b.csv"], "2")
