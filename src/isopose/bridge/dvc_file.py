@@ -29,6 +29,11 @@ STORES = {
     "lift_mean_pose": (),
     "refine": ("test",),
 }
+# The demo's remote lies in git, in published/, and has room for 15 MB; this stays out of it as well.
+EMBEDDED = "embedded"
+_TOO_MUCH = re.compile(
+    r"results/demo/\w+/(lifters/(?!full/).*\.safetensors|poses/test/iso/(?!selected\.).*)|reports/demo/.*\.png"
+)
 # Files that speak of this machine: DVC notes their checksums and never keeps or sends them. The marker says that
 # MLflow's database is there, which a copy of the marker would not make true.
 MACHINE_BOUND = ("mlflow_database",)
@@ -144,7 +149,7 @@ def _stage(
     stage |= {"deps": sorted(job.inputs)}
     stage |= {"params": _parameters(job.parameters, parameters)}
     for path in job.outputs:
-        kind, flags = _output(job, path, path in in_git)
+        kind, flags = _output(track, job, path, path in in_git)
         stage.setdefault(kind, []).append({path: flags} if flags else path)
     # The run cache brings these back with the outputs, so that Snakemake learns what those were made from.
     stage.setdefault("outs", []).extend({entry_of(track, path): {"cache": False}} for path in job.outputs)
@@ -179,7 +184,7 @@ def _sources(name: str, files: Mapping[str, Mapping[str, Any]]) -> list[tuple[st
     return found
 
 
-def _output(job: Job, path: str, in_git: bool) -> tuple[str, dict[str, Any]]:
+def _output(track: str, job: Job, path: str, in_git: bool) -> tuple[str, dict[str, Any]]:
     """The list of a stage that an output belongs in, and its flags there."""
     kind, flags = "outs", {}
     if job.rule in METRICS and path.endswith(".json"):
@@ -191,10 +196,14 @@ def _output(job: Job, path: str, in_git: bool) -> tuple[str, dict[str, Any]]:
         flags["cache"] = False
     elif not _ships(job, path):
         flags["push"] = False
+    elif track == "demo":
+        flags["remote"] = EMBEDDED
     return kind, flags
 
 
 def _ships(job: Job, path: str) -> bool:
+    if _TOO_MUCH.fullmatch(path):
+        return False
     if not path.endswith(".h5"):
         return True
     if job.rule not in STORES:

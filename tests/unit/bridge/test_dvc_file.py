@@ -23,7 +23,7 @@ def job(rule, outputs, inputs=(), parameters=(), **wildcards):
     )
 
 
-def stages(jobs, parameters=None, track="demo", in_git=()):
+def stages(jobs, parameters=None, track="open", in_git=()):
     """Stages without the entries of the ledger, which every one has beside its outputs."""
     text = dvc_file.text(track, jobs, parameters or {"params.yaml": {}}, in_git)
     assert text.startswith("# Generated")
@@ -36,8 +36,8 @@ def stages(jobs, parameters=None, track="demo", in_git=()):
 
 
 def refine(role="test", weighting="hard_0.9"):
-    folder = f"results/demo/s/iso/{role}/{weighting}"
-    outputs = [f"results/demo/s/poses/{role}/iso/{weighting}.h5", f"{folder}/trace.csv", f"{folder}/record.json"]
+    folder = f"results/open/s/iso/{role}/{weighting}"
+    outputs = [f"results/open/s/poses/{role}/iso/{weighting}.h5", f"{folder}/trace.csv", f"{folder}/record.json"]
     return job("refine", outputs, ["b.h5", "a.h5"], evaluation="s", role=role, weighting=weighting)
 
 
@@ -96,10 +96,24 @@ def test_bulky_stores_stay_here(rule):
 def test_detections_and_refined_poses_of_the_test_role_ship(role, pushed):
     stage = stages([refine(role)])[f"refine-s-{role}-hard_0_9"]
     assert flags(stage["outs"][0]) == pushed
-    assert stage["outs"][1] == f"results/demo/s/iso/{role}/hard_0.9/record.json"
+    assert stage["outs"][1] == f"results/open/s/iso/{role}/hard_0.9/record.json"
     detect = stages([job("detect", ["d.h5", "d.json"], role=role)])[f"detect-{role}"]
     assert flags(detect["outs"][0]) == pushed
     assert detect["metrics"] == ["d.json"]
+
+
+def test_of_the_demo_what_ships_goes_into_git_and_less_ships():
+    def entry(path, rule="train_lifter"):
+        (stage,) = stages([job(rule, [path], role="test")], track="demo").values()
+        return flags(stage["outs"][0])
+
+    embedded = {"remote": "embedded"}
+    assert entry("results/demo/s/lifters/full/seed1/lifter.safetensors") == embedded
+    assert entry("results/demo/s/lifters/base/seed1/record.json") == embedded
+    assert entry("results/demo/s/lifters/base/seed1/lifter.safetensors") == {"push": False}
+    assert entry("results/demo/s/poses/test/iso/selected.h5", "refine") == embedded
+    assert entry("results/demo/s/poses/test/iso/soft_1.0.h5", "refine") == {"push": False}
+    assert entry("reports/demo/s/figures/samples.png", "samples_figure") == {"push": False}
 
 
 def test_weights_and_records_ship():
@@ -121,7 +135,7 @@ def test_metrics_and_plots():
     for name, stage in stages(jobs).items():
         assert stage["metrics"] == [f"{name}.json"] and stage["outs"] == [f"{name}.csv"]
     plots = stages([refine()])["refine-s-test-hard_0_9"]["plots"]
-    assert plots == [{"results/demo/s/iso/test/hard_0.9/trace.csv": {"x": "iteration", "y": "mpjpe"}}]
+    assert plots == [{"results/open/s/iso/test/hard_0.9/trace.csv": {"x": "iteration", "y": "mpjpe"}}]
     figure = stages([job("samples_figure", ["f.svg", "f.png"])])["samples_figure"]
     assert figure["plots"] == ["f.svg"] and figure["outs"] == ["f.png"]
 
