@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from isopose import config, stage
+from isopose import stage
 from isopose.bridge import changes, dvc_file, graph, ledger, publication, running, verification
 from isopose.errors import UserError
 from isopose.files import write_text
@@ -21,7 +21,7 @@ def generate(
     """Write a track's dvc.yaml from Snakemake's job graph."""
     for name in [track] if track else _tracks():
         path = dvc_file.path_of(name)
-        text = _generated(name)
+        text = dvc_file.generated(name, graph.jobs(name))
         if not check:
             write_text(path, text)
         elif not path.exists() or path.read_text(encoding="utf-8") != text:
@@ -95,13 +95,6 @@ def _tracks() -> list[str]:
     """Tracks whose file is there."""
     others = sorted(path.parent.name for path in Path("experiments").glob("*/dvc.yaml"))
     return [name for name in ("demo", *others) if dvc_file.path_of(name).exists()]
-
-
-def _generated(track: str) -> str:
-    jobs = graph.jobs(track)
-    parameters = {path.as_posix(): config.load(path) for path in graph.parameter_files(track)}
-    in_git = dvc_file.outputs_in_git(path for job in jobs for path in job.outputs)
-    return dvc_file.text(track, jobs, parameters, in_git)
 
 
 if __name__ == "__main__":

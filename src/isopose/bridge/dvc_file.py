@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from isopose.bridge.graph import Job
+from isopose import config
+from isopose.bridge.graph import Job, parameter_files
 from isopose.bridge.ledger import entry_of
 from isopose.bridge.names import at, keys_of
 from isopose.errors import UserError
@@ -63,17 +64,13 @@ def shipped(track: str) -> list[str]:
     return sorted(path for path, flag in flags.items() if flag.get("cache", True) and flag.get("push", True))
 
 
-def locked_outputs(track: str) -> dict[str, str]:
-    """MD5 of each output by path, as DVC's lock has it. Errors: UserError where there is no lock that can be read."""
-    stages = _read(lock_of(track), "python -m isopose.bridge publish")["stages"].values()
-    return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
-
-
 def _stages(track: str) -> Collection[dict[str, Any]]:
-    return _read(path_of(track), "python -m isopose.bridge generate")["stages"].values()
+    return read(path_of(track))["stages"].values()
 
 
-def _read(path: Path, maker: str) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """A dvc.yaml or its lock. Errors: UserError where it is not there or cannot be read."""
+    maker = f"python -m isopose.bridge {'publish' if path.suffix == '.lock' else 'generate'}"
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
         if isinstance(content["stages"], Mapping):
@@ -93,6 +90,13 @@ def _made_by(stage: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _with_flags(entry: str | dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {entry: {}} if isinstance(entry, str) else entry
+
+
+def generated(track: str, jobs: Iterable[Job]) -> str:
+    """The text of a track's dvc.yaml as the repository is now. Errors: UserError, as :func:`text`."""
+    jobs = list(jobs)
+    parameters = {path.as_posix(): config.load(path) for path in parameter_files(track)}
+    return text(track, jobs, parameters, outputs_in_git(path for job in jobs for path in job.outputs))
 
 
 def text(track: str, jobs: Iterable[Job], parameters: Mapping[str, Mapping[str, Any]], in_git: Collection[str]) -> str:

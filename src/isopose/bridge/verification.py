@@ -1,5 +1,4 @@
-"""Whether a track's outputs are what they say they are: files against Snakemake's records, the ledger
-and DVC's lock.
+"""Whether a track's outputs are what they say they are: files against Snakemake's records, the ledger and DVC's lock.
 
 Bytes are compared whatever the times of files: Snakemake itself looks only at inputs that are newer than the output.
 Paths are relative to the current folder, which is the repository.
@@ -9,10 +8,12 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from isopose.bridge import dvc_file, ledger, records
+from isopose.bridge import dvc_file, dvc_lock, ledger, records
 from isopose.bridge.changes import changed_inputs, declared
 from isopose.bridge.graph import Job
-from isopose.files import md5, sha256
+from isopose.files import sha256
+
+STALE = "is not what Snakemake's job graph says; expected what `python -m isopose.bridge generate` writes"
 
 
 def problems(track: str, jobs: Iterable[Job], published: bool = True) -> list[str]:
@@ -31,7 +32,8 @@ def problems(track: str, jobs: Iterable[Job], published: bool = True) -> list[st
         found += [line for job in jobs for output in job.outputs for line in _of_entry(track, output, digest)]
     found += _of_inputs(jobs, digest)
     if compare:
-        found += [*_without_job(track, jobs), *_of_lock(track, digest)]
+        found += _without_job(track, jobs)
+        found += list(_of_dvc(track, jobs, found))
     return found
 
 
@@ -66,20 +68,16 @@ def _of_entry(track: str, output: str, digest: Callable[[str], str]) -> Iterator
         yield f"{output}: its record in .snakemake is not the ledger's ({', '.join(differing)})"
 
 
-def _of_lock(track: str, digest: Callable[[str], str]) -> Iterator[str]:
-    """One line for each output that DVC's lock has other bytes of than the ledger."""
-    path = dvc_file.lock_of(track)
-    if not path.exists():
-        yield f"{path}: is not there; expected DVC's lock of what {ledger.folder(track)} has; take it from git again"
+def _of_dvc(track: str, jobs: list[Job], told: list[str]) -> Iterator[str]:
+    """One line for each thing that DVC's files say otherwise and that has not been told."""
+    path = dvc_file.path_of(track)
+    if not path.exists() or path.read_text(encoding="utf-8") != dvc_file.generated(track, jobs):
+        yield f"{path}: {STALE}"
         return
-    locked = dvc_file.locked_outputs(track)
-    for output in ledger.outputs(track):
-        if output not in locked:
-            yield f"{output}: is in the ledger, but not in DVC's lock, {path}"
-        elif Path(output).exists() and digest(output) == ledger.read(track, output).sha256:
-            found = md5(output)
-            if found != locked[output]:
-                yield f"{output}: is as in the ledger, md5 {found[:8]}; DVC's lock, {path}, has {locked[output][:8]}"
+    lines: dict[str, str] = {}
+    for name, line in dvc_lock.differences(track):
+        lines.setdefault(name, line)
+    yield from (line for name, line in lines.items() if not any(name in other for other in told))
 
 
 def _of_inputs(jobs: list[Job], digest: Callable[[str], str]) -> Iterator[str]:

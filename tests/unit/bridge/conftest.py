@@ -1,10 +1,11 @@
 import hashlib
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
-from isopose.bridge import ledger, records
+from isopose.bridge import dvc_file, ledger, records
 from isopose.bridge.graph import Job
 from isopose.bridge.records import Record
 
@@ -69,11 +70,23 @@ class Track:
         records.write(output, self.recorded(job, **changes), Path(output).stat().st_mtime)
 
     def publish(self, jobs):
-        """The ledger and DVC's lock of jobs as they are now."""
+        """The ledger, dvc.yaml and DVC's lock of jobs as they are now."""
         ledger.write("t", ledger.current("t", jobs))
-        outputs = [output for job in jobs for output in job.outputs]
-        outs = [{"path": path, "md5": hashlib.md5(Path(path).read_bytes()).hexdigest()} for path in outputs]
-        self.make("experiments/t/dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": {"all": {"outs": outs}}}))
+        self.make("params.yaml", "iso: {smoothness: 0.1, hard_0.9: 2}")
+        self.make("experiments/t/params.yaml", "seed: 1")
+        subprocess.run(["git", "init", "--quiet"], check=True)
+        self.make("experiments/t/dvc.yaml", dvc_file.generated("t", jobs))
+        stages = yaml.safe_load(Path("experiments/t/dvc.yaml").read_text())["stages"]
+        for stage in stages.values():
+            del stage["wdir"]
+            stage["deps"] = [self.locked(path) for path in stage["deps"]]
+            stage["outs"] = [self.locked(path) for entry in stage["outs"] for path in entry if Path(path).exists()]
+            stage["params"] = {"params.yaml": {"iso.smoothness": 0.1}, "experiments/t/params.yaml": {"seed": 1}}
+        self.make("experiments/t/dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": stages}))
+
+    @staticmethod
+    def locked(path):
+        return {"path": path, "md5": hashlib.md5(Path(path).read_bytes()).hexdigest()}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from isopose.bridge import ledger, records, verification
 from isopose.errors import UserError
@@ -69,16 +70,19 @@ def test_what_only_snakemake_knows_is_told_once(track):
     assert len(problems(track, track.first, waiting)) == 1
 
 
+STALE = f"experiments/t/dvc.yaml: {verification.STALE}"
+
+
 def test_a_ledger_and_records_of_different_runs_are_told_apart(track):
     track.publish([track.first])
-    assert problems(track) == ["out/b.csv: is not in the ledger, provenance/t"]
+    assert problems(track) == ["out/b.csv: is not in the ledger, provenance/t", STALE]
     track.publish(track.jobs)
     track.record(track.last, "out/b.csv", params=["1"], log=["other"])
     last = replace(track.last, params=("1",))
     assert problems(track, track.first, last) == [
         "out/b.csv: its record in .snakemake is not the ledger's (params, log)"
     ]
-    assert problems(track, track.first) == ["out/b.csv: is in the ledger, but no job makes it"]
+    assert problems(track, track.first) == ["out/b.csv: is in the ledger, but no job makes it", STALE]
 
 
 def test_bytes_that_the_ledger_refused_are_told_once(track):
@@ -100,14 +104,30 @@ def test_a_lock_that_is_not_there_is_told(track):
 def test_a_stale_lock_is_told(track):
     track.publish(track.jobs)
     lock = Path("experiments/t/dvc.lock")
-    md5 = hashlib.md5(b"out/b.csv").hexdigest()
-    lock.write_text(lock.read_text().replace(md5, "f" * 32))
-    assert problems(track) == [
-        f"out/b.csv: is as in the ledger, md5 {md5[:8]}; DVC's lock, {lock}, has ffffffff",
+    published = lock.read_text()
+    told = f"the stage last-x of {lock} has"
+
+    def changed(*pairs):
+        content = yaml.safe_load(published)
+        for keys, value in pairs:
+            inner = content["stages"]
+            for key in keys[:-1]:
+                inner = inner[key]
+            inner[keys[-1]] = value
+        lock.write_text(yaml.safe_dump(content))
+        return problems(track)
+
+    md5 = hashlib.md5(b"out/b.csv").hexdigest()[:8]
+    outs = yaml.safe_load(published)["stages"]["last-x"]["outs"]
+    number = [out["path"] for out in outs].index("out/b.csv")
+    assert changed((("last-x", "outs", number, "md5"), "f" * 32)) == [f"out/b.csv: has md5 {md5}; {told} ffffffff"]
+    assert changed((("last-x", "deps", 0, "md5"), "f" * 32))[0].startswith("out/a.txt: has md5 ")
+    assert changed((("last-x", "cmd"), "true")) == [
+        f"last-x: its command in {lock} is another than in experiments/t/dvc.yaml"
     ]
-    track.publish([track.first])
-    ledger.write("t", ledger.current("t", track.jobs))
-    assert problems(track) == [f"out/b.csv: is in the ledger, but not in DVC's lock, {lock}"]
+    parameters = {"params.yaml": {"iso.smoothness": 0.2, "iso.hard_0?9": 2, "iso.absent": None}}
+    assert changed((("last-x", "params"), parameters)) == [f"params.yaml: iso.smoothness is 0.1; {told} 0.2"]
+    assert changed((("other",), {"cmd": "true"})) == ["other: is no stage of experiments/t/dvc.yaml; expected one"]
 
 
 @pytest.mark.parametrize("text", ["stages: [", "stages: []", "- 1", "\udcff"])
