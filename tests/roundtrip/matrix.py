@@ -29,8 +29,8 @@ TIMES = ("before", "after")  # the change comes before or after what is brought
 GRAPH = """
 import json
 from isopose.bridge import graph
-keys = ("rule", "inputs", "outputs", "parameters", "log")
-print(json.dumps([{key: getattr(job, key) for key in keys} for job in graph.jobs("smoke", target="TARGET")]))
+keys = ("rule", "inputs", "outputs", "parameters", "log", "params", "code")
+print(json.dumps([{key: getattr(job, key) for key in keys} for job in graph.jobs("smoke", target=TARGET)]))
 """
 
 
@@ -108,7 +108,7 @@ def run_cell(cell: Cell, author: Project, from_scratch: Project, folder: Path) -
     _bring(clone, cell.pull)
     if cell.time == "after":
         change.edit(clone.folder)
-    jobs = json.loads(clone.run(sys.executable, "-c", GRAPH.replace("TARGET", target)).stdout)
+    jobs = graph_of(clone, target)
     expected = _dependants(jobs, change)
     absent = {_name(job) for job in jobs if any(not (clone.folder / output).exists() for output in job["outputs"])}
     started = time.time()
@@ -119,6 +119,11 @@ def run_cell(cell: Cell, author: Project, from_scratch: Project, folder: Path) -
     for path in _results(from_scratch, target):
         assert (clone.folder / path).read_bytes() == (from_scratch.folder / path).read_bytes(), f"{cell}: {path}"
     return len(expected), len(ran - expected)
+
+
+def graph_of(project: Project, target: str | None = None) -> list[dict]:
+    """The jobs of a target, or of the whole track, as JSON has them."""
+    return json.loads(project.run(sys.executable, "-c", GRAPH.replace("TARGET", repr(target))).stdout)
 
 
 def _bring(clone: Project, pull: str) -> None:

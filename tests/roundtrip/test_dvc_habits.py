@@ -21,7 +21,7 @@ def experiment(author, tmp_path_factory):
     """The author's folder after `dvc exp run` of one stage with another number of bootstrap samples."""
     project = author.copy(tmp_path_factory.mktemp("experiment"))
     project.variables |= dict.fromkeys(NAMES[0], "t") | dict.fromkeys(NAMES[1], "t@example.org")
-    done = project.run("dvc", "exp", "run", "-S", f"{OVERLAY}:scores.bootstrap_samples=60", "--name", "more", STAGE)
+    done = project.run("dvc", "exp", "run", "-S", f"{OVERLAY}:scores.bootstrap_samples=3", "--name", "more", STAGE)
     assert "python -m isopose.bridge run --enter" in done.stdout
     return project
 
@@ -29,7 +29,7 @@ def experiment(author, tmp_path_factory):
 def test_an_experiment_changes_one_number_and_its_record_says_so(author, experiment):
     assert (experiment.folder / SCORES).read_bytes() != (author.folder / SCORES).read_bytes()
     entry = json.loads((experiment.folder / f"provenance/smoke/{SCORES}.json").read_text())
-    assert '"bootstrap_samples": 60' in entry["params"][0] + entry["params"][1]
+    assert '"bootstrap_samples": 3' in entry["params"][0] + entry["params"][1]
     assert "evaluate" not in experiment.planned(SCORES)
     assert not [line for line in bridge(experiment, "verify", check=False).stdout.splitlines() if SCORES in line]
 
@@ -38,7 +38,7 @@ def test_experiments_are_shown_with_their_numbers(experiment):
     (experiment.folder / "shown.csv").write_text(experiment.run("dvc", "exp", "show", "--csv").stdout)
     shown = pd.read_csv(experiment.folder / "shown.csv").set_index("Experiment")
     column = f"{OVERLAY}:scores.bootstrap_samples"
-    assert float(shown.loc["more", column]) == 60
+    assert float(shown.loc["more", column]) == 3
     assert float(shown[column].dropna().iloc[-1]) == 50
 
 

@@ -97,7 +97,7 @@ def test_a_number_that_is_put_back_and_restored_reruns_nothing(author, clone):
     bridge(clone, "restore")
     overlay = clone.folder / "experiments/smoke/params.yaml"
     text = overlay.read_text()
-    overlay.write_text(text.replace("bootstrap_samples: 50", "bootstrap_samples: 60"))
+    overlay.write_text(text.replace("bootstrap_samples: 50", "bootstrap_samples: 3"))
     scores = "results/smoke/synthetic/scores/test/base/seed1.json"
     bridge(clone, "run", scores)
     changed = (clone.folder / scores).read_bytes()

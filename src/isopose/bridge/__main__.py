@@ -10,6 +10,7 @@ from isopose.errors import UserError
 from isopose.files import write_text
 
 app = typer.Typer(add_completion=False, help=__doc__)
+_SHOWN = 20  # outputs that are named
 _TRACK = typer.Option("demo", help="The track.")
 
 
@@ -85,10 +86,16 @@ def verify(track: str = _TRACK) -> None:
     """Compare every output with Snakemake's records and with the ledger; exit status 1 where they do not agree."""
     jobs = graph.jobs(track)
     found = verification.problems(track, jobs)
-    outputs = [output for job in jobs for output in job.outputs]
-    absent = sum(not Path(output).exists() for output in outputs)
-    print("\n".join(found) or f"{len(outputs)} outputs agree" + (f", {absent} of them not here" if absent else ""))
+    print("\n".join(found) or _agreement([output for job in jobs for output in job.outputs]))
     raise typer.Exit(bool(found))
+
+
+def _agreement(outputs: list[str]) -> str:
+    absent = [output for output in outputs if not Path(output).exists()]
+    if not absent:
+        return f"{len(outputs)} outputs agree"
+    more = f" and {len(absent) - _SHOWN} more" if absent[_SHOWN:] else ""
+    return f"{len(outputs)} outputs agree, {len(absent)} of them not here: {', '.join(absent[:_SHOWN])}{more}"
 
 
 def _tracks() -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from isopose import config
 from isopose.bridge import dvc_file
 from isopose.bridge.graph import on_this_machine
+from isopose.errors import UserError
 from isopose.files import md5
 
 # Names of what differs (a path, a parameter or a stage), and one line for each that says how.
@@ -27,25 +28,54 @@ def differences(track: str) -> Differences:
     if not path.exists():
         yield path.as_posix(), f"{path}: is not there; expected DVC's lock beside the ledger; take it from git again"
         return
+    try:
+        yield from _of_stages(track, path)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error!r}); expected what DVC writes; take it from git again"
+        ) from error
+
+
+def _of_stages(track: str, path: Path) -> Differences:
     locked, stages = dvc_file.read(path)["stages"], dvc_file.read(dvc_file.path_of(track))["stages"]
-    digest, values = functools.cache(md5), functools.cache(lambda file: config.load(Path(file)))
+    values = functools.cache(lambda file: config.load(Path(file)))
+    known = functools.cache(_of_file)
     for name in dict.fromkeys([*stages, *locked]):
         if name not in locked or name not in stages:
             where = path if name in stages else dvc_file.path_of(track)
             yield name, f"{name}: is no stage of {where}; expected one"
             continue
         lock, told = locked[name], f"the stage {name} of {path} has"
-        if lock.get("cmd") != stages[name]["cmd"]:
+        if lock["cmd"] != stages[name]["cmd"]:
             yield name, f"{name}: its command in {path} is another than in {dvc_file.path_of(track)}"
-        yield from _files([*lock.get("deps", []), *lock.get("outs", [])], told, digest)
+        yield from _files([*lock.get("deps", []), *lock.get("outs", [])], told, known)
         yield from _parameters(lock.get("params", {}), told, values)
+    yield from _not_here([entry for lock in locked.values() for key in ("outs", "deps") for entry in lock.get(key, [])])
 
 
-def _files(entries: Iterable[Mapping[str, Any]], told: str, digest: Callable[[str], str]) -> Differences:
+def _of_file(path: str) -> tuple[str, int] | None:
+    """MD5 and size of a file, None where it is not here."""
+    here = Path(on_this_machine(path))
+    return (md5(here), here.stat().st_size) if here.is_file() else None
+
+
+def _files(
+    entries: Iterable[Mapping[str, Any]], told: str, known: Callable[[str], tuple[str, int] | None]
+) -> Differences:
     for entry in entries:
-        here = on_this_machine(entry["path"])
-        if Path(here).is_file() and digest(here) != entry["md5"]:
-            yield entry["path"], f"{entry['path']}: has md5 {digest(here)[:8]}; {told} {entry['md5'][:8]}"
+        path, found, expected = entry["path"], known(entry["path"]), (entry["md5"], entry["size"])
+        if found and found != expected:
+            here, there = (f"{digest[:8]} and {size}" for digest, size in (found, expected))
+            yield path, f"{path}: has md5 and bytes {here}; {told} {there}"
+
+
+def _not_here(entries: Iterable[Mapping[str, Any]]) -> Differences:
+    """Files that are not here, of which the lock says different things."""
+    first: dict[str, str] = {}
+    for entry in entries:
+        path, digest = entry["path"], entry["md5"]
+        if not Path(on_this_machine(path)).exists() and first.setdefault(path, digest) != digest:
+            yield path, f"{path}: is not here, and DVC's lock has md5 {first[path][:8]} of it as well as {digest[:8]}"
 
 
 def _parameters(

@@ -86,7 +86,8 @@ class Track:
 
     @staticmethod
     def locked(path):
-        return {"path": path, "md5": hashlib.md5(Path(path).read_bytes()).hexdigest()}
+        content = Path(path).read_bytes()
+        return {"path": path, "md5": hashlib.md5(content).hexdigest(), "size": len(content)}
 
 
 @pytest.fixture
