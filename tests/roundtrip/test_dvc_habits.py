@@ -10,51 +10,50 @@ from tests.roundtrip.conftest import FILE, bridge
 
 pytestmark = pytest.mark.workflow
 
-OVERLAY = "experiments/smoke/params.yaml"
-STAGE = f"{FILE}:evaluate-synthetic-test-base-seed1"
-SCORES = "results/smoke/synthetic/scores/test/base/seed1.json"
+STAGE = f"{FILE}:calibrate-synthetic"
+CALIBRATION = "results/smoke/synthetic/calibration/calibration.json"
 NAMES = ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), ("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL")
 
 
 @pytest.fixture(scope="module")
 def experiment(author, tmp_path_factory):
-    """The author's folder after `dvc exp run` of one stage with another number of bootstrap samples."""
+    """The author's folder after `dvc exp run` of one stage with another number of bins."""
     project = author.copy(tmp_path_factory.mktemp("experiment"))
     project.variables |= dict.fromkeys(NAMES[0], "t") | dict.fromkeys(NAMES[1], "t@example.org")
-    done = project.run("dvc", "exp", "run", "-S", f"{OVERLAY}:scores.bootstrap_samples=3", "--name", "more", STAGE)
+    done = project.run("dvc", "exp", "run", "-S", "params.yaml:calibration.bins=10", "--name", "more", STAGE)
     assert "python -m isopose.bridge run --enter" in done.stdout
     return project
 
 
 def test_an_experiment_changes_one_number_and_its_record_says_so(author, experiment):
-    assert (experiment.folder / SCORES).read_bytes() != (author.folder / SCORES).read_bytes()
-    entry = json.loads((experiment.folder / f"provenance/smoke/{SCORES}.json").read_text())
-    assert '"bootstrap_samples": 3' in entry["params"][0] + entry["params"][1]
-    assert "evaluate" not in experiment.planned(SCORES)
-    assert not [line for line in bridge(experiment, "verify", check=False).stdout.splitlines() if SCORES in line]
+    assert (experiment.folder / CALIBRATION).read_bytes() != (author.folder / CALIBRATION).read_bytes()
+    entry = json.loads((experiment.folder / f"provenance/smoke/{CALIBRATION}.json").read_text())
+    assert '"bins": 10' in "".join(entry["params"])
+    assert experiment.planned(CALIBRATION) == {}
+    assert not [line for line in bridge(experiment, "verify", check=False).stdout.splitlines() if CALIBRATION in line]
 
 
 def test_experiments_are_shown_with_their_numbers(experiment):
     (experiment.folder / "shown.csv").write_text(experiment.run("dvc", "exp", "show", "--csv").stdout)
     shown = pd.read_csv(experiment.folder / "shown.csv").set_index("Experiment")
-    column = f"{OVERLAY}:scores.bootstrap_samples"
-    assert float(shown.loc["more", column]) == 3
-    assert float(shown[column].dropna().iloc[-1]) == 50
+    column = "calibration.bins"
+    assert float(shown.loc["more", column]) == 10
+    assert float(shown[column].dropna().iloc[-1]) == 15
 
 
 def test_metrics_and_plots_are_compared(experiment):
     changed = json.loads(experiment.run("dvc", "metrics", "diff", "--json").stdout)
-    assert set(changed["diff"]) == {SCORES}
+    assert set(changed["diff"]) == {CALIBRATION}
     drawn = experiment.run("dvc", "plots", "diff", "HEAD", "--json", "--out", "drawn").stdout
     traces = [path for path in json.loads(drawn)["data"] if path.endswith("trace.csv")]
     assert len(traces) == 7  # three weightings on two roles, and the chosen one
 
 
 def test_dvcs_run_cache_brings_the_records_too(author, experiment):
-    experiment.run("git", "checkout", "--", OVERLAY)
+    experiment.run("git", "checkout", "--", "params.yaml")
     done = experiment.run("dvc", "repro", STAGE)
     assert f"Stage '{Path(FILE)}:{STAGE.rpartition(':')[2]}' is cached - skipping run" in done.stdout + done.stderr
-    assert (experiment.folder / SCORES).read_bytes() == (author.folder / SCORES).read_bytes()
+    assert (experiment.folder / CALIBRATION).read_bytes() == (author.folder / CALIBRATION).read_bytes()
     assert experiment.planned() == {}
     assert bridge(experiment, "verify").stdout.endswith(" outputs agree\n")
     assert (

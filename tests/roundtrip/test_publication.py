@@ -95,18 +95,18 @@ def test_bytes_that_are_not_the_ledgers_are_not_taken_for_finished(clone):
 
 def test_a_number_that_is_put_back_and_restored_reruns_nothing(author, clone):
     bridge(clone, "restore")
-    overlay = clone.folder / "experiments/smoke/params.yaml"
-    text = overlay.read_text()
-    overlay.write_text(text.replace("bootstrap_samples: 50", "bootstrap_samples: 3"))
-    scores = "results/smoke/synthetic/scores/test/base/seed1.json"
-    bridge(clone, "run", scores)
-    changed = (clone.folder / scores).read_bytes()
-    assert changed != (author.folder / scores).read_bytes()
+    parameters = clone.folder / "params.yaml"
+    text = parameters.read_text()
+    assert text.count("average: actions\n") == 1
+    parameters.write_text(text.replace("average: actions\n", "average: frames\n"))
+    bridge(clone, "run", TABLE)
+    changed = (clone.folder / TABLE).read_bytes()
+    assert changed != (author.folder / TABLE).read_bytes()
     bridge(clone, "restore")
-    assert (clone.folder / scores).read_bytes() == changed  # results of the parameters as they are now stay
-    overlay.write_text(text)
+    assert (clone.folder / TABLE).read_bytes() == changed  # results of the parameters as they are now stay
+    parameters.write_text(text)
     bridge(clone, "restore")
-    assert (clone.folder / scores).read_bytes() == (author.folder / scores).read_bytes()
+    assert (clone.folder / TABLE).read_bytes() == (author.folder / TABLE).read_bytes()
     assert clone.planned() == {}
 
 
