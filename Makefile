@@ -6,7 +6,7 @@ CORES ?= all
 VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help venv reproduce test lint benchmark lock clean-venv
+.PHONY: help venv reproduce restore test lint benchmark lock clean-venv
 
 help: ## show these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,9 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 reproduce: venv ## run the whole experiment of TRACK (demo, open, paper, smoke) and build its report
 	@$(RUN) python -m isopose.bridge run --track "$(TRACK)" --cores $(CORES)
+
+restore: venv ## bring back what was published of TRACK instead of running it
+	@$(RUN) python -m isopose.bridge restore --track "$(TRACK)"
 
 test: venv ## unit tests, the smoke track through snakemake, lint and format checks
 	@$(RUN) workflow/check
