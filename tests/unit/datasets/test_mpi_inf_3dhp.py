@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.unit.conftest import swinging_skeleton
 from tests.unit.datasets.generators import mpi_inf_3dhp as generator
-from tests.unit.datasets.generators.mutate import KeptWorker, survives
+from tests.unit.datasets.generators.mutations import KeptWorker, survives
 
 from isopose.camera import project
 from isopose.datasets import mpi_inf_3dhp
@@ -189,14 +189,6 @@ def test_exchanged_sides_are_put_right_where_they_are_exchanged(train, motion, m
     (clip,) = read_clips(train, "train", cameras=[0])
     np.testing.assert_allclose(clip.joints3d, generator.SCALE * motion, atol=PRECISION)
     assert_projects(clip, "cam0")
-
-
-def test_files_are_found_and_missed(train):
-    write_ts(train)
-    found, missing = mpi_inf_3dhp.find_files(train)
-    names = ["annot.mat", "camera.calibration", "annot_data.mat", "ts1-4cameras.calib", "ts5-6cameras.calib"]
-    assert [path.name for path in found] == names
-    assert {path.parent.name for path in missing} == {"TS1", "TS2", "TS3", "TS4", "TS6"}
 
 
 def refusal(root, part, **choice):
