@@ -45,7 +45,7 @@ class Report(NamedTuple):
     @property
     def status(self) -> str:
         """Found, partly or not available: whether every needed file is there and none is wrong."""
-        if not (self.there or self.wrong):
+        if not (self.there or self.missing or self.wrong):
             return "not available"
         return "partly" if self.missing or self.wrong else "found"
 

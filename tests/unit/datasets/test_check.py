@@ -4,6 +4,7 @@ import os
 import pickle
 import shutil
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -15,12 +16,16 @@ from tests.unit.datasets.generators.mutations import mutations
 from typer.testing import CliRunner
 
 from isopose.datasets import bandai_namco, cmu_mocap
+from isopose.datasets import penn_action as penn_action_reader
 from isopose.datasets.__main__ import app
 from isopose.datasets.check import LICENSED, MIRRORED, check
 from isopose.datasets.mpi_inf_3dhp import SEQUENCES, TEST_SEQUENCES, TEST_ZIP
 from isopose.datasets.official import RAW_VARIABLE
 from isopose.datasets.sources import MIRROR_VARIABLE
 from isopose.errors import UserError
+
+VIDEOS = 20
+"""Of Penn Action, in place of 2,326."""
 
 
 def write_human36m(root):
@@ -72,8 +77,11 @@ def write_three_dpw(root):
 def write_penn_action(root):
     penn_action.write(root, {1: penn_action.annotation(4)[0]})
     labels = root / "Penn_Action/labels"
-    for number in range(2, 2327):
+    for number in range(2, VIDEOS + 1):
         copy(labels / "0001.mat", labels, f"{number:04d}.mat")
+    frames = root / "Penn_Action/frames/0001"
+    frames.mkdir(parents=True)
+    (frames / "000001.jpg").write_bytes(b"a frame")
 
 
 def write_mpii(root):
@@ -104,7 +112,7 @@ ARCHIVES = {
     "human36m": {"Poses_D3_Positions_S9.tgz": "S9/MyPoseFeatures/D3_Positions", "code.zip": "metadata.xml"},
     "mpi_inf_3dhp": {TEST_ZIP: "mpi_inf_3dhp_test_set"},
     "three_dpw": {"sequenceFiles.zip": "sequenceFiles"},
-    "penn_action": {"Penn_Action.tar.gz": "Penn_Action/labels"},
+    "penn_action": {"Penn_Action.tar.gz": "Penn_Action"},
     "mpii": {"mpii_human_pose_v1_u12_2.zip": "mpii_human_pose_v1_u12_2"},
     "coco": {"annotations_trainval2017.zip": "annotations"},
 }
@@ -118,6 +126,22 @@ def whole(tmp_path_factory):
     for name, write in WRITE.items():
         write(raw / name)
     return raw
+
+
+@pytest.fixture(autouse=True)
+def fewer_videos(monkeypatch):
+    labels, frames = penn_action_reader.FILES
+    assert labels.count == 2326
+    monkeypatch.setattr(penn_action_reader, "FILES", (labels._replace(count=VIDEOS), frames))
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path_factory, monkeypatch):
+    """Where temporary files go; none stays."""
+    folder = tmp_path_factory.mktemp("scratch")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield
+    assert not list(folder.iterdir())
 
 
 @pytest.fixture
@@ -157,11 +181,10 @@ def tree(folder):
 
 def checked(root):
     """The report; the dataset's folder is as before, and every fault is a line."""
-    before, temporary = tree(root), os.listdir("/tmp")
+    before = tree(root)
     report = check(root.name, root)
     assert tree(root) == before
     assert not any("\n" in line for line in report.lines())
-    assert not {name for name in set(os.listdir("/tmp")) - set(temporary) if name.startswith("tmp")}
     return report
 
 
@@ -189,15 +212,20 @@ def test_archives_as_downloaded_are_found(name, packed):
 @ALL
 def test_a_missing_file_is_named_and_no_failure(name, dataset, tmp_path):
     path = dataset / BINARY[name]
-    single = name in ("humaneva", "mpi_inf_3dhp", "coco")
-    path.unlink() if single else shutil.rmtree(path.parent if name != "three_dpw" else path.parents[1])
-    if name in ("mpii", "penn_action", "three_dpw"):  # these have one needed part
-        assert checked(dataset).status == "not available"
-        return
+    if name in ("human36m", "penn_action"):  # the folder is what is needed
+        shutil.rmtree(path.parent)
+    elif name == "three_dpw":
+        shutil.rmtree(path.parents[1])
+        picture = dataset / "imageFiles/b_00/image_00000.jpg"
+        picture.parent.mkdir(parents=True)
+        picture.write_bytes(b"a frame")
+    else:
+        path.unlink()
     report = checked(dataset)
     assert (report.status, report.wrong, report.there) == ("partly", [], report.needed - 1)
     (line,) = report.missing
-    assert (path.name if single else "Poses_D3_Positions_S1.tgz") in line and "copy it there" in line
+    assert line.startswith(str(dataset)) and line.endswith("; copy it there")
+    assert path.name in line or path.parent.name in line or name == "three_dpw"
     done = command(name, raw=tmp_path)
     assert done.exit_code == 0 and f"  missing  {dataset}" in done.output
 

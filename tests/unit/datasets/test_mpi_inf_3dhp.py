@@ -323,9 +323,11 @@ def test_damaged_test_calibration_is_one_line(tmp_path, damage, message):
 def test_a_zip_without_the_file_or_that_swells_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / mpi_inf_3dhp.TEST_ZIP, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("mpi_inf_3dhp_test_set/TS1/annot_data.mat", bytes(2**25 + 1))
-        archive.writestr("../TS2/annot_data.mat", b"outside")
     assert "annot_data.mat has more than 33554432 bytes" in refusal(tmp_path, "test", subjects=["TS1"])
     assert "has no mpi_inf_3dhp_test_set/TS2/annot_data.mat" in refusal(tmp_path, "test", subjects=["TS2"])
+    with zipfile.ZipFile(tmp_path / mpi_inf_3dhp.TEST_ZIP, "a") as archive:
+        archive.writestr("../TS2/annot_data.mat", b"outside")
+    assert "'../TS2/annot_data.mat' leads out of its folder" in refusal(tmp_path, "test", subjects=["TS2"])
 
 
 @pytest.mark.parametrize("name", ["annot.mat", "camera.calibration"])
