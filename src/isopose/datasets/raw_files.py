@@ -154,7 +154,7 @@ def _refusal(archive: Path, reason: str) -> str:
 
 
 def _all_members(archive: Path) -> Iterator[Member]:
-    if zipfile.is_zipfile(archive):
+    if archive.suffix == ".zip" or zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as file:
             for info in file.infolist():
                 mode = info.external_attr >> 16
