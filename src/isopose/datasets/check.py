@@ -92,7 +92,8 @@ def _fault(found: Iterable[Path], part: Part, worker: Worker, scratch: Path) -> 
     faults = []
     for place in found:
         try:
-            return _check(place, part, worker, scratch)
+            _check(place, part, worker, scratch)
+            return None
         except UserError as error:
             faults.append(str(error))
     return faults[0]

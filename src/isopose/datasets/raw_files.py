@@ -56,7 +56,8 @@ class Member(NamedTuple):
 def places(root: Path, part: Part) -> list[Path]:
     """Where a part is under a dataset's folder: unpacked, or else its archive; several where that is a pattern."""
     unpacked = [root / name for name in (part.preferred, part.inner) if name and (root / name).exists()]
-    return unpacked[:1] or (sorted(root.glob(part.archive)) if part.archive else [])
+    archives = sorted(root.glob(part.archive)) if part.archive else []
+    return unpacked[:1] or [path for path in archives if path.is_file()]
 
 
 def locate(root: Path, part: Part, cache: Path) -> Path:

@@ -355,6 +355,7 @@ def test_what_the_labels_do_without_is_told_by_its_use(name, dataset):
 @pytest.mark.parametrize("name", ["human36m"])
 def test_a_zip_beside_the_one_with_the_cameras_is_passed_over(name, packed):
     (packed / "a.zip").write_bytes(b"another")
+    (packed / "b.zip").symlink_to("nowhere")
     assert checked(packed).status == "found"
     (packed / "code.zip").write_bytes(b"broken")
     assert checked(packed).wrong[0].startswith(f"{packed}/a.zip: cannot be read")
