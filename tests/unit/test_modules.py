@@ -1,3 +1,5 @@
+from isopose.datasets.official import OFFICIAL
+from isopose.datasets.preprocess import READERS
 from isopose.modules import source_files
 
 
@@ -17,3 +19,9 @@ def test_imports_inside_functions_count():
 def test_nothing_that_is_not_imported():
     assert names("isopose.skeleton") == {"skeleton.py"}
     assert "training/lifter.py" not in names("isopose.iso.refine")
+
+
+def test_preprocess_does_not_depend_on_the_readers_that_it_imports_by_name():
+    found = names("isopose.datasets.preprocess")
+    assert "datasets/store.py" in found
+    assert not found & {f"datasets/{reader}.py" for reader in (*READERS, *OFFICIAL)}

@@ -64,9 +64,9 @@ wildcard_constraints:
     figure="[a-z0-9_]+",
 
 
-def code(module):
+def code(*modules):
     """Source files a stage runs, so that an edited module reruns the stages that use it and no others."""
-    return [os.path.relpath(path) for path in source_files(module)]
+    return sorted({os.path.relpath(path) for module in modules for path in source_files(module)})
 
 
 def any_of(names):

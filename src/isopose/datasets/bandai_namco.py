@@ -10,6 +10,7 @@ from isopose.datasets import bvh
 from isopose.datasets.body_shape import reshape, sample_body
 from isopose.datasets.bvh import JointRule
 from isopose.datasets.kinematics import playback_times
+from isopose.datasets.raw_files import Part
 from isopose.datasets.sources import (
     MIRROR_VARIABLE,
     Request,
@@ -103,3 +104,6 @@ def read_clips(request: Request) -> Iterator[Clip]:
                 source="bandai_namco",
                 attributes={"speed": float(speed), "style": _name(path).split("_")[1]} | body.attributes(),
             )
+
+
+FILES = (Part(ARCHIVE, checksum=ARCHIVE_SHA256),)

@@ -17,6 +17,7 @@ from isopose.datasets import bvh
 from isopose.datasets.body_shape import reshape, sample_body
 from isopose.datasets.bvh import JointRule
 from isopose.datasets.kinematics import playback_times
+from isopose.datasets.raw_files import Part
 from isopose.datasets.sources import Request, check_extracted, check_known, clip_id, extract_archive, middle
 from isopose.datasets.store import Clip
 from isopose.errors import UserError
@@ -121,3 +122,6 @@ def read_clips(request: Request) -> Iterator[Clip]:
                 attributes={"speed": float(speed), "description": row["description"], "source_fps": source_fps}
                 | body.attributes(),
             )
+
+
+FILES = (Part(ARCHIVE, checksum=ARCHIVE_SHA256),)

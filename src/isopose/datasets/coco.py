@@ -13,16 +13,12 @@ import numpy as np
 
 from isopose.datasets.images import People, Results, to_skeleton
 from isopose.datasets.json_stream import WHOLE, read_elements
-from isopose.datasets.raw_files import CACHE, Files, Part, find, locate
+from isopose.datasets.raw_files import CACHE, Part, locate
 from isopose.datasets.sources import check_known
 from isopose.errors import UserError
 
 SOURCE = "coco"
 SPLITS = ("train", "val")
-_ANNOTATIONS = "annotations_trainval2017.zip"
-
-ANNOTATIONS = {split: Part(f"annotations/person_keypoints_{split}2017.json", _ANNOTATIONS) for split in SPLITS}
-IMAGES = {split: Part(f"{split}2017", f"{split}2017.zip", needed=False) for split in SPLITS}
 
 EXPECTED = "person_keypoints_<split>2017.json of COCO"
 EXPECTED_RESULTS = "COCO keypoint results, a list of {image_id, category_id, keypoints, score}"
@@ -41,11 +37,6 @@ HALF_PIXEL = 0.5
 """A box counts from the image's corner, a keypoint in whole pixels: the corner is at -0.5 there."""
 
 _LARGEST = 1e6
-
-
-def find_files(root: Path) -> Files:
-    """Which archives or files of COCO are under its folder."""
-    return find(root, (*ANNOTATIONS.values(), *IMAGES.values()))
 
 
 def read_people(root: Path, split: str, cache: Path = CACHE) -> People:
@@ -134,7 +125,7 @@ def _image(image: Mapping[str, Any], split: str) -> tuple[int, str]:
     name = image["file_name"]
     if not isinstance(name, str) or PurePosixPath(name).name != name:
         raise ValueError(f"its file_name is {name!r:.80}")
-    return _whole(image["id"]), f"{IMAGES[split].inner}/{name}"
+    return _whole(image["id"]), f"{split}2017/{name}"
 
 
 def _is_person(category: Mapping[str, Any]) -> bool:
@@ -166,3 +157,24 @@ def _whole(value: Any) -> int:
     if not isinstance(value, int) or not 0 <= value < 1 << 62:
         raise ValueError(f"{value!r:.40} is no whole number")
     return int(value)
+
+
+def look(path: Path) -> None:
+    """Read up to the first annotation, and the end."""
+    elements = read_elements(path, ("images", "annotations"), EXPECTED)
+    key, element = next(((key, element) for key, element in elements if key == "annotations"), ("", None))
+    _checked(path, EXPECTED, "an annotation", element, _Columns().add)
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 100))
+        if not file.read().rstrip().endswith(b"}"):
+            raise UserError(f"{path}: is cut short; expected {EXPECTED}; copy it from the source again")
+
+
+ANNOTATIONS = {
+    split: Part(f"annotations/person_keypoints_{split}2017.json", "annotations_trainval2017.zip", look=look)
+    for split in SPLITS
+}
+FILES = (
+    *ANNOTATIONS.values(),
+    *(Part(f"{split}2017", f"{split}2017.zip", use="images", sample="*.jpg") for split in SPLITS),
+)

@@ -4,22 +4,22 @@ Layouts, conventions, known faults and the sources of all: docs/datasets/human36
 the archives one subject's at a time is unpacked, so memory does not grow with the dataset.
 """
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
+from types import MappingProxyType, NoneType
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from isopose.camera import Camera, project, world_to_camera
 from isopose.datasets.human36m_files import read_cdf, read_npz, read_npz_symmetry
-from isopose.datasets.human36m_metadata import Metadata, Trial, find_metadata, read_metadata
+from isopose.datasets.human36m_metadata import FILE, Metadata, Trial, read_metadata
+from isopose.datasets.raw_files import Part, locate, places
 from isopose.datasets.sources import check_known
 from isopose.datasets.store import Clip, View
-from isopose.datasets.tgz import unpack
 from isopose.datasets.worker import Worker
 from isopose.errors import UserError
 from isopose.skeleton import NUM_JOINTS
@@ -104,34 +104,12 @@ JOINT_LAYOUTS = MappingProxyType(
 """By the key of ``isopose.joint_sets.JOINT_SETS`` that has the same order."""
 
 
-class Files(NamedTuple):
-    """found: by what they are; missing: what the reader cannot do without; absent: what it can do without."""
-
-    found: dict[str, Path]
-    missing: list[str]
-    absent: list[str]
+PARAMETERS = {"subjects": (list, NoneType), "actions": (list, NoneType)}
 
 
-def find_files(root: Path, subjects: Sequence[str] = SUBJECTS) -> Files:
-    """Look for the files as downloaded, or their unpacked folders, in ``root``; nothing is opened but .zip archives."""
-    files = Files({}, [], [])
-    metadata = find_metadata(root)
-    if metadata is None:
-        files.missing.append("metadata.xml, or the code's .zip that holds it")
-    else:
-        files.found["metadata.xml"] = metadata
-    for subject in subjects:
-        for kind in _COLUMNS:
-            place = _place(root, subject, kind)
-            if place is not None:
-                files.found[f"{subject} {kind}"] = place
-            else:
-                (files.missing if kind == "D3_Positions" else files.absent).append(_archive(subject, kind))
-        if (root / subject / "Videos").is_dir():
-            files.found[f"{subject} Videos"] = root / subject / "Videos"
-        else:
-            files.absent.append(f"{subject}/Videos")
-    return files
+def read_source(root: Path, cache: Path, options: Mapping[str, Any]) -> Iterator[Clip]:
+    """The clips that a source's parameters ask for."""
+    return read_clips(root, cache, options["subjects"] or SUBJECTS, options["actions"])
 
 
 def read_clips(
@@ -147,9 +125,9 @@ def read_clips(
     metadata = read_metadata(root)
     with Worker() as worker:
         for subject, trials in _trials(metadata, subjects, actions):
-            poses = _unpacked(root, cache, subject, "D3_Positions")
-            has_2d = _place(root, subject, "D2_Positions") is not None
-            tracks = _unpacked(root, cache, subject, "D2_Positions") if has_2d else None
+            poses = locate(root, PARTS[subject, "D3_Positions"], cache)
+            part2d = PARTS[subject, "D2_Positions"]
+            tracks = locate(root, part2d, cache) if places(root, part2d) else None
             for trial in trials:
                 joints = _joints(worker, poses / f"{trial.name}.cdf")
                 clip = _clip(subject, trial.name, joints, metadata.cameras[subject])
@@ -232,7 +210,7 @@ def read_angles(
     """Joint angles at 50 fps from D3_Angles: per joint degrees about z, x, y, R = Rz Rx Ry."""
     with Worker() as worker:
         for subject, trials in _trials(read_metadata(root), subjects, actions):
-            folder = _unpacked(root, cache, subject, "D3_Angles")
+            folder = locate(root, PARTS[subject, "D3_Angles"], cache)
             for trial in trials:
                 path = folder / f"{trial.name}.cdf"
                 pose = _pose(worker, path, "D3_Angles")
@@ -273,31 +251,6 @@ def _trials(
     check_known(actions, known, "action", "human36m")
     for subject in subjects:
         yield subject, [t for t in metadata.trials[subject] if actions is None or action_of(t.name) in actions]
-
-
-def _unpacked(root: Path, cache: Path, subject: str, kind: str) -> Path:
-    """The folder with a kind of a subject's poses, which is in ``root`` or made in the cache from the archive there."""
-    inside, archive = _folder(subject, kind), _archive(subject, kind)
-    place = _place(root, subject, kind)
-    if place is None:
-        raise UserError(f"{root}: has neither {archive} nor {inside}; expected one of them; download it")
-    if place.is_file():
-        place = unpack(place, cache, re.compile(rf"{inside.as_posix()}/[\w. ]+\.cdf")) / inside
-    return place
-
-
-def _place(root: Path, subject: str, kind: str) -> Path | None:
-    """The unpacked folder, or the archive, of one kind of a subject's poses."""
-    places = (root / _folder(subject, kind), root / _archive(subject, kind))
-    return next((place for place in places if place.exists()), None)
-
-
-def _folder(subject: str, kind: str) -> Path:
-    return Path(subject, "MyPoseFeatures", kind)
-
-
-def _archive(subject: str, kind: str) -> str:
-    return f"Poses_{kind}_{subject}.tgz"
 
 
 def _pose(worker: Worker, path: Path, kind: str) -> np.ndarray:
@@ -377,3 +330,22 @@ def _videos(root: Path, clip: Clip, trial: str) -> dict[str, str]:
     """Paths, relative to ``root``, of the videos that are there."""
     names = {camera: Path(clip.subject, "Videos", f"{trial}.{camera}.mp4") for camera in clip.cameras}
     return {f"video_{camera}": path.as_posix() for camera, path in names.items() if (root / path).is_file()}
+
+
+def _poses(subject: str, kind: str, count: int, use: str = "") -> Part:
+    look = partial(read_cdf, columns=_COLUMNS[kind])
+    return Part(
+        f"{subject}/MyPoseFeatures/{kind}", f"Poses_{kind}_{subject}.tgz", "", use, "*.cdf", count=count, look=look
+    )
+
+
+PARTS = {
+    (subject, kind): _poses(subject, kind, *rest)
+    for subject in SUBJECTS
+    for kind, *rest in (
+        ("D3_Positions", 30),
+        ("D2_Positions", 120, "2D tracks: joints are projected"),
+        ("D3_Angles", 30, "human dynamics"),
+    )
+}
+FILES = (FILE, *PARTS.values(), *(Part(f"{s}/Videos", use="images", sample="*.mp4") for s in SUBJECTS))

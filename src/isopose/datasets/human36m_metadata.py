@@ -4,6 +4,7 @@ docs/datasets/human36m.md says what each convention here rests on.
 """
 
 import re
+import tarfile
 import xml.etree.ElementTree as ET
 import zipfile
 import zlib
@@ -16,9 +17,13 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from isopose.camera import Camera
+from isopose.datasets.raw_files import Part, members, places, read_content
 from isopose.errors import UserError
 
 MAX_BYTES = 8 * 2**20
+
+_BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, ValueError, RuntimeError)
+"""What the libraries raise for a broken archive (NotImplementedError is a RuntimeError)."""
 
 DEFAULT_SIZES = ((1000, 1002), (1000, 1000), (1000, 1000), (1000, 1002))
 """Width and height of the four cameras' images, px, where the file does not say."""
@@ -45,22 +50,24 @@ class Metadata(NamedTuple):
     cameras: Mapping[str, Mapping[str, Camera]]
 
 
-def find_metadata(root: Path) -> Path | None:
-    """Where metadata.xml is: in ``root``, or in the first .zip there that holds one."""
-    if (root / "metadata.xml").is_file():
-        return root / "metadata.xml"
-    return next((path for path in sorted(root.glob("*.zip")) if _member(path) is not None), None)
-
-
 def read_metadata(root: Path) -> Metadata:
-    """Read the metadata that :func:`find_metadata` finds. UserError where it is missing or not as expected."""
-    path = find_metadata(root)
-    if path is None:
-        raise UserError(
-            f"{root}: holds no metadata.xml and no .zip with one; expected that of Human3.6M's code archive; "
-            "download the code and put its .zip there"
-        )
-    return parse(_content(path), path)
+    """Read metadata.xml of ``root``, or of the first .zip there that holds one. UserError for none, or a broken one."""
+    for path in places(root, FILE):
+        archived = path.suffix == ".zip"
+        if not archived or _holds_metadata(path):
+            return parse(_content(path, FILE.inner if archived else ""), path)
+    raise UserError(
+        f"{root}: holds no metadata.xml and no .zip with one; expected that of Human3.6M's code archive; "
+        "download the code and put its .zip there"
+    )
+
+
+def look(path: Path) -> None:
+    """Read metadata.xml by itself."""
+    parse(_content(path), path)
+
+
+FILE = Part("metadata.xml", "*.zip", look=look)
 
 
 def parse(content: bytes, path: Path) -> Metadata:
@@ -149,25 +156,15 @@ def camera(outer: np.ndarray, inner: np.ndarray, size: tuple[int, int]) -> Camer
     return Camera(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), rotation, outer[3:] / 1000, distortion, size)
 
 
-def _member(archive: Path) -> str | None:
-    """The name of metadata.xml in a .zip."""
+def _holds_metadata(archive: Path) -> bool:
     try:
-        with zipfile.ZipFile(archive) as opened:
-            return next((name for name in opened.namelist() if Path(name).name == "metadata.xml"), None)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return None
+        return any(True for _ in members(archive, FILE.inner))
+    except (*_BROKEN, UserError):
+        return False
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, inner: str = "") -> bytes:
     try:
-        if path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive, archive.open(_member(path)) as file:
-                content = file.read(MAX_BYTES + 1)
-        else:
-            with path.open("rb") as file:
-                content = file.read(MAX_BYTES + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        return read_content(path, inner, MAX_BYTES)
+    except _BROKEN as error:
         raise UserError(f"{path}: cannot be read ({error}); expected the code archive; download it again") from error
-    if len(content) > MAX_BYTES:
-        raise UserError(f"{path}: metadata.xml is over {MAX_BYTES} bytes; expected 0.2 MB; download it again")
-    return content

@@ -6,8 +6,8 @@ docs/datasets/humaneva.md says where each convention comes from. "Toolbox" is th
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
+from types import MappingProxyType, NoneType
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -15,9 +15,11 @@ from scipy.spatial.transform import Rotation
 from isopose.camera import Camera, project, world_to_camera
 from isopose.datasets.body_shape import SPINE_SHARE
 from isopose.datasets.marker_files import read_c3d, read_mat
-from isopose.datasets.raw import FoundFiles, look_for, numbers, read_text, rotation, runs
-from isopose.datasets.sources import check_known
+from isopose.datasets.mat_files import check_variables
+from isopose.datasets.raw_files import Part, places
+from isopose.datasets.sources import check_known, runs
 from isopose.datasets.store import Clip, View
+from isopose.datasets.text_files import numbers, read_text, rotation
 from isopose.datasets.worker import Worker
 from isopose.errors import UserError
 from isopose.skeleton import JOINTS, NUM_JOINTS, index
@@ -83,15 +85,12 @@ JOINT_NAMES = tuple(name for name in JOINTS if name not in ("spine", "neck"))
 FARTHEST = 100.0
 
 
-def find_files(root: Path) -> FoundFiles:
-    """The files that :func:`read_clips` reads under `root`, found and missing."""
-    subjects = sorted({subject for subject, _ in TRIALS})
-    paths = [root / s / "Mocap_Data" / f"{s}.mp" for s in subjects]
-    paths += [_mocap(root, s, "Static") for s in subjects]
-    paths += [root / s / "Calibration_Data" / f"{camera}.cal" for s in subjects for camera in CAMERAS]
-    for subject, action in TRIALS:
-        paths += [_mocap(root, subject, f"{action}_1"), *_offset_files(root, subject, action)]
-    return look_for(paths)
+PARAMETERS = {"part": str, "subjects": (list, NoneType), "actions": (list, NoneType)}
+
+
+def read_source(root: Path, _: Path, options: Mapping[str, Any]) -> Iterator[Clip]:
+    """The clips that a source's parameters ask for."""
+    return read_clips(root, options["part"], options["subjects"], options["actions"])
 
 
 def read_clips(
@@ -162,12 +161,24 @@ def _project(clip: Clip, camera: Camera, what: str) -> np.ndarray:
 
 def _mocap(root: Path, subject: str, name: str) -> Path:
     """A motion capture file: the .mat that the toolbox prefers, else the .c3d that it was made from."""
-    path = root / subject / "Mocap_Data" / f"{name}.mat"
-    return path if path.is_file() else path.with_suffix(".c3d")
+    part = _mocap_part(subject, name)
+    return next(iter(places(root, part)), root / part.inner)
 
 
-def _offset_files(root: Path, subject: str, action: str) -> list[Path]:
-    return [root / subject / "Sync_Data" / f"{action}_1_({camera}).ofs" for camera in SYNCHRONISED]
+def _mocap_part(subject: str, name: str) -> Part:
+    place = f"{subject}/Mocap_Data/{name}"
+    return Part(f"{place}.c3d", preferred=f"{place}.mat", look=_look_at_mocap)
+
+
+def _look_at_mocap(path: Path) -> None:
+    if path.suffix == ".mat":
+        check_variables(path, ("Markers", "ParameterGroup"))
+    else:
+        read_c3d(path)
+
+
+def _offset_files(subject: str, action: str) -> list[str]:
+    return [f"{subject}/Sync_Data/{action}_1_({camera}).ofs" for camera in SYNCHRONISED]
 
 
 class Markers:
@@ -214,19 +225,18 @@ def read_body(root: Path, subject: str, worker: Worker) -> Body:
     """The first column of ComputeLimbParameters.m that joints depend on: from the static trial and the .mp file."""
     static = _read_markers(_mocap(root, subject, "Static"), worker)
     shoulders = float(np.linalg.norm(static["LSHO"] - static["RSHO"], axis=-1).mean())
-    path = root / subject / "Mocap_Data" / f"{subject}.mp"
-    measures = _read_measures(path)
+    return Body(shoulders / 2 - HALF_MARKER, *_shoulder_offsets(root / subject / "Mocap_Data" / f"{subject}.mp"))
+
+
+def _shoulder_offsets(path: Path) -> list[float]:
+    """Left and right, mm, of the lines `$name = value` of a Vicon .mp file."""
+    lines = (line.lstrip(" $").partition("=") for line in read_text(path, "a Vicon .mp file").splitlines())
+    measures = [(key.strip(), value.strip()) for key, equals, value in lines if equals]
     offsets = []
     for name in ("LShoulderOffset", "RShoulderOffset"):
         found = next((value for key, value in measures if name in key), "nothing")
         offsets.append(float(numbers([found], 1, f"{path}: {name}")[0]))
-    return Body(shoulders / 2 - HALF_MARKER, *offsets)
-
-
-def _read_measures(path: Path) -> list[tuple[str, str]]:
-    """Lines `$name = value` of a Vicon .mp file."""
-    lines = (line.lstrip(" $").partition("=") for line in read_text(path, "a Vicon .mp file").splitlines())
-    return [(key.strip(), value.strip()) for key, equals, value in lines if equals]
+    return offsets
 
 
 def read_calibration(path: Path) -> Camera:
@@ -246,12 +256,15 @@ def read_calibration(path: Path) -> Camera:
 
 def read_offsets(root: Path, subject: str, action: str) -> np.ndarray:
     """The .ofs files (7, 3) of a trial: an image, the motion capture frame at its time, frames an image; from 1."""
-    files = _offset_files(root, subject, action)
-    expected = "HumanEva's offsets: 3 numbers"
-    values = np.stack([numbers(read_text(path, expected).split(), 3, f"{path}: its content") for path in files])
+    files = [root / name for name in _offset_files(subject, action)]
+    values = np.stack([_offset(path) for path in files])
     if not (values[:, 2] > 0).all():
         raise UserError(f"{files[0].parent}: an offset of {action}_1 has no positive rate; expected frames an image")
     return values
+
+
+def _offset(path: Path) -> np.ndarray:
+    return numbers(read_text(path, "HumanEva's offsets: 3 numbers").split(), 3, f"{path}: its content")
 
 
 def synchronise(offsets: np.ndarray) -> tuple[float, float, np.ndarray]:
@@ -376,3 +389,17 @@ def to_skeleton(joints: np.ndarray) -> np.ndarray:
     whole[:, index("spine")] = pelvis + SPINE_SHARE * (thorax - pelvis)
     whole[:, index("neck")] = (thorax + head) / 2
     return whole
+
+
+def _subject_files(subject: str) -> Iterator[Part]:
+    yield Part(f"{subject}/Mocap_Data/{subject}.mp", look=_shoulder_offsets)
+    yield _mocap_part(subject, "Static")
+    for camera in CAMERAS:
+        yield Part(f"{subject}/Calibration_Data/{camera}.cal", look=read_calibration)
+    for action in (action for name, action in TRIALS if name == subject):
+        yield _mocap_part(subject, f"{action}_1")
+        for offsets in _offset_files(subject, action):
+            yield Part(offsets, look=_offset)
+
+
+FILES = tuple(part for subject in sorted({subject for subject, _ in TRIALS}) for part in _subject_files(subject))

@@ -6,27 +6,20 @@ its root-relative poses are the official evaluation's (univ_annot3) while its pr
 
 import io
 import logging
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from isopose.camera import Camera, camera_to_world, world_to_camera
-from isopose.datasets.raw import (
-    MAX_TEXT_BYTES,
-    Y_UP_TO_Z_UP,
-    FoundFiles,
-    look_for,
-    numbers,
-    read_text,
-    rotation,
-    runs,
-)
-from isopose.datasets.sources import check_known
+from isopose.datasets.mat_files import check_variables
+from isopose.datasets.raw_files import Part, places, read_content
+from isopose.datasets.sources import check_known, runs
 from isopose.datasets.store import Clip, View
+from isopose.datasets.text_files import MAX_TEXT_BYTES, numbers, read_text, rotation
 from isopose.datasets.worker import READ_SECONDS, Arrays, Worker
 from isopose.errors import UserError
 from isopose.skeleton import MIRROR, NUM_JOINTS
@@ -110,6 +103,7 @@ TEST_JOINTS = (14, 8, 9, 10, 11, 12, 13, 15, 1, 16, 0, 5, 6, 7, 2, 3, 4)
 """The same among the 17 of annot_data.mat ('relevant' of mpii_get_joint_set.m)."""
 
 ANNOTATED_JOINTS = 28
+TRAIN_VARIABLES = ("annot2", "annot3", "univ_annot3", "cameras")
 MAX_FRAMES = 20_000
 FARTHEST = 100.0
 """Metres: an annotation farther away is none."""
@@ -124,11 +118,12 @@ MAX_TEST_BYTES = 2**25
 """Of an annot_data.mat, which has a few MB."""
 
 
-def find_files(root: Path) -> FoundFiles:
-    """The files that :func:`read_clips` reads under `root`, found and missing."""
-    train = [root / name / file for name in SEQUENCES for file in ("annot.mat", "camera.calibration")]
-    names = [f"{name}/annot_data.mat" for name in TEST_SEQUENCES] + [_STUDIO[1], _OUTDOOR[1]]
-    return look_for(train + sorted({_locate_test(root, name)[0] for name in names}))
+PARAMETERS = {"part": str, "subjects": (list, NoneType)}
+
+
+def read_source(root: Path, _: Path, options: Mapping[str, Any]) -> Iterator[Clip]:
+    """The clips that a source's parameters ask for."""
+    return read_clips(root, options["part"], options["subjects"])
 
 
 def read_clips(
@@ -186,6 +181,10 @@ def _skeletool_camera(values: Mapping[str, list[str]], what: str) -> tuple[int, 
     return name, _y_up_camera(intrinsic, turn, centre, (int(width), int(height)))
 
 
+Y_UP_TO_Z_UP = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
+"""(x, y, z) -> (z, x, y): from a world with y up to this project's, z up."""
+
+
 def _y_up_camera(intrinsic: np.ndarray, turn: np.ndarray, centre: np.ndarray, size: tuple[int, int]) -> Camera:
     """A camera given in a world with y up, m."""
     return Camera(intrinsic, turn @ Y_UP_TO_Z_UP.T, Y_UP_TO_Z_UP @ centre, size=size)
@@ -235,9 +234,9 @@ def read_train_mat(path: Path, cameras: tuple[int, ...], frames: int) -> Arrays:
     """
     from scipy.io import loadmat
 
-    names = ("annot2", "annot3", "univ_annot3")
-    content = loadmat(path, appendmat=False, variable_names=[*names, "cameras"])
-    for name in (*names, "cameras"):
+    names = TRAIN_VARIABLES[:3]
+    content = loadmat(path, appendmat=False, variable_names=TRAIN_VARIABLES)
+    for name in TRAIN_VARIABLES:
         if name not in content:
             raise UserError(f"{path}: has no '{name}'; expected {', '.join(names)} and cameras")
     listed = [int(number) for number in content["cameras"].ravel()]
@@ -301,35 +300,20 @@ def _test_clips(root: Path, name: str, worker: Worker) -> Iterator[Clip]:
 
 def _locate_test(root: Path, name: str) -> tuple[Path, str]:
     """A file of the test set and its name in it ("" if it is no zip): unpacked in any of its folders, or the zip."""
-    for folder in TEST_FOLDERS:
-        if (root / folder / name).is_file():
-            return root / folder / name, ""
-    if (root / TEST_ZIP).is_file():
-        return root / TEST_ZIP, f"{TEST_FOLDERS[1]}/{name}"
-    return root / TEST_FOLDERS[0] / name, ""
+    part = _test_part(name)
+    place = next(iter(places(root, part)), root / part.preferred)
+    return place, part.inner if place == root / TEST_ZIP else ""
 
 
-def _content(path: Path, member: str, limit: int) -> io.BytesIO:
-    """The bytes of a file, or of a member of a zip, that has at most `limit`."""
-    if not member:
-        if path.stat().st_size > limit:
-            raise UserError(f"{path}: has {path.stat().st_size} bytes; expected at most {limit}")
-        return io.BytesIO(path.read_bytes())
-    with zipfile.ZipFile(path) as archive:
-        if member not in archive.namelist():
-            raise UserError(f"{path}: has no {member}; copy it from the source again")
-        with archive.open(member) as file:
-            content = file.read(limit + 1)
-    if len(content) > limit:
-        raise UserError(f"{path}: {member} has more than {limit} bytes")
-    return io.BytesIO(content)
+def _test_part(name: str, look: Callable[[Path], Any] | None = None) -> Part:
+    return Part(f"{TEST_FOLDERS[1]}/{name}", TEST_ZIP, preferred=f"{TEST_FOLDERS[0]}/{name}", look=look)
 
 
-def read_test_mat(path: Path, member: str) -> Arrays:
+def read_test_mat(path: Path, member: str = "") -> Arrays:
     """In the worker: annot2 (F, 17, 2) px, annot3, univ_annot3 (F, 17, 3) mm, valid_frame (F,), activity (F,)."""
     import h5py
 
-    with h5py.File(_content(path, member, MAX_TEST_BYTES), "r") as file:
+    with h5py.File(io.BytesIO(read_content(path, member, MAX_TEST_BYTES)), "r") as file:
         valid = _dataset(file, "valid_frame", path, None).ravel() == 1
         frames = len(valid)
         arrays = {"valid_frame": valid, "activity": _dataset(file, "activity_annotation", path, (frames, 1)).ravel()}
@@ -354,9 +338,9 @@ def _dataset(file: Any, name: str, path: Path, shape: tuple[int, ...] | None) ->
     return data[()]
 
 
-def read_test_calibration(path: Path, member: str) -> Arrays:
+def read_test_calibration(path: Path, member: str = "") -> Arrays:
     """In the worker: rotation R (3, 3) and centre T (3,), m, y up, of the camera of a .calib (Captury)."""
-    text = _content(path, member, MAX_TEXT_BYTES).read().decode("latin-1")
+    text = read_content(path, member, MAX_TEXT_BYTES).decode("latin-1")
     lines = [line.partition("#")[0].split() for line in text.splitlines()]
     values = {}
     for key in ("origin", "up", "right"):
@@ -445,3 +429,17 @@ def _clip(
 ) -> Clip:
     views = {camera: View(camera, points.astype(np.float32)) for camera, points in pixels.items()}
     return Clip(name, world, np.ones(NUM_JOINTS, bool), source=NAME, cameras=cameras, views=views, **fields)
+
+
+FILES = (
+    *(
+        part
+        for name in SEQUENCES
+        for part in (
+            Part(f"{name}/annot.mat", look=partial(check_variables, names=TRAIN_VARIABLES)),
+            Part(f"{name}/camera.calibration", look=read_calibration),
+        )
+    ),
+    *(_test_part(f"{name}/annot_data.mat", read_test_mat) for name in TEST_SEQUENCES),
+    *(_test_part(calibration, read_test_calibration) for calibration in (_STUDIO[1], _OUTDOOR[1])),
+)

@@ -4,6 +4,7 @@ The conventions and their sources: docs/datasets/mpii.md.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 
 from isopose.datasets.images import People
 from isopose.datasets.json_stream import WHOLE, read_elements
-from isopose.datasets.raw_files import CACHE, Files, Part, find, locate
+from isopose.datasets.mat_files import check_variables
+from isopose.datasets.raw_files import CACHE, Part, locate
 from isopose.datasets.sources import check_known
 from isopose.datasets.worker import Arrays, Worker
 from isopose.errors import UserError
@@ -20,9 +22,7 @@ SOURCE = "mpii"
 SPLITS = ("train", "test")
 JSON_SPLITS = ("train", "valid", "trainval", "test")
 
-RELEASE = Part("mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat", "mpii_human_pose_v1_u12_2.zip")
-IMAGES = Part("images", "mpii_human_pose_v1.tar.gz", needed=False)
-JSON = Part("annot", "annot.zip", needed=False)
+IMAGES = "images"
 
 EXPECTED = "mpii_human_pose_v1_u12_1.mat of MPII Human Pose"
 EXPECTED_JSON = "a list of {image, joints, joints_vis, center, scale}, HRNet's JSON of MPII"
@@ -43,11 +43,6 @@ RELEASE_SECONDS = 300.0
 """The longest that the MATLAB file may take: it has 25,000 images in nested structs."""
 
 _LARGEST = 1e6
-
-
-def find_files(root: Path) -> Files:
-    """Which archives or files of MPII are under its folder."""
-    return find(root, (RELEASE, IMAGES, JSON))
 
 
 def head_size(box: np.ndarray) -> np.ndarray:
@@ -164,7 +159,7 @@ def _image_paths(path: Path, names: np.ndarray) -> np.ndarray:
     for name in names:
         if PurePosixPath(name).name != name or not name:
             raise UserError(f"{path}: an image is called {str(name)!r:.80}; expected the plain name of a file")
-    return np.array([f"{IMAGES.inner}/{name}" for name in names], str)
+    return np.array([f"{IMAGES}/{name}" for name in names], str)
 
 
 def _boxes(centres: np.ndarray, scales: np.ndarray) -> np.ndarray:
@@ -235,3 +230,17 @@ def _only(value: np.ndarray) -> Any:
     if value.size != 1:
         raise ValueError(f"holds {value.shape} in place of one value")
     return value.ravel()[0]
+
+
+def look_at_json(path: Path) -> None:
+    """Read the first entry of HRNet's JSON alone."""
+    _json_person(path, next(read_elements(path, (WHOLE,), EXPECTED_JSON), ("", None))[1])
+
+
+RELEASE = Part(
+    "mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat",
+    "mpii_human_pose_v1_u12_2.zip",
+    look=partial(check_variables, names=("RELEASE",)),
+)
+JSON = Part("annot", "annot.zip", use="HRNet's JSON", sample="*.json", look=look_at_json)
+FILES = (RELEASE, Part(IMAGES, "mpii_human_pose_v1.tar.gz", use="images", sample="*.jpg"), JSON)

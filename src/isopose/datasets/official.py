@@ -1,15 +1,13 @@
 """Licensed datasets as motion sources: clips that have cameras and views of their own, at the frame rate asked for."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType, NoneType
 from typing import Any
 
 import numpy as np
 
-from isopose.datasets import human36m, humaneva, mpi_inf_3dhp, three_dpw
+from isopose.datasets.sources import reader_module
 from isopose.datasets.store import Clip
 from isopose.errors import UserError
 
@@ -20,36 +18,10 @@ PER_FRAME = ("activity",)
 """Attributes of a clip that hold a value for each frame."""
 
 
-@dataclass(frozen=True)
-class Official:
-    """A reader: read(root, cache, options) yields clips; parameters: those that apply to it, with their types."""
-
-    read: Callable[[Path, Path, Mapping[str, Any]], Iterator[Clip]]
-    parameters: Mapping[str, type | tuple[type, ...]]
-
-
-_NAMES = (list, NoneType)
-
-OFFICIAL: Mapping[str, Official] = MappingProxyType(
-    {
-        "human36m": Official(
-            lambda root, cache, o: human36m.read_clips(root, cache, o["subjects"] or human36m.SUBJECTS, o["actions"]),
-            {"subjects": _NAMES, "actions": _NAMES},
-        ),
-        "humaneva": Official(
-            lambda root, _, o: humaneva.read_clips(root, o["part"], o["subjects"], o["actions"]),
-            {"part": str, "subjects": _NAMES, "actions": _NAMES},
-        ),
-        "mpi_inf_3dhp": Official(
-            lambda root, _, o: mpi_inf_3dhp.read_clips(root, o["part"], o["subjects"]),
-            {"part": str, "subjects": _NAMES},
-        ),
-        "three_dpw": Official(
-            lambda root, cache, o: three_dpw.read_clips(root, o["splits"], cache),
-            {"splits": list},
-        ),
-    }
-)
+OFFICIAL = ("human36m", "humaneva", "mpi_inf_3dhp", "three_dpw")
+"""Names of the readers, which are modules beside this one with ``PARAMETERS``, those that apply to it with their types,
+and ``read_source(root, cache, options)``, which yields clips. Imported by name, so that one's edit is not all's.
+"""
 
 
 def read_clips(reader: str, raw: Path, cache: Path, options: Mapping[str, Any]) -> Iterator[Clip]:
@@ -64,7 +36,7 @@ def read_clips(reader: str, raw: Path, cache: Path, options: Mapping[str, Any]) 
             f"{root}: no such folder; expected the files of {reader} as downloaded; put there what "
             f"docs/datasets/{reader}.md lists, or set {RAW_VARIABLE} to the folder that holds {reader}/"
         )
-    for clip in OFFICIAL[reader].read(root, cache, options):
+    for clip in reader_module(reader).read_source(root, cache, options):
         yield resample(clip, options["fps"])
 
 

@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from isopose.datasets.images import Clip2D
-from isopose.datasets.raw_files import CACHE, Files, Part, find, locate
+from isopose.datasets.raw_files import CACHE, Part, locate
 from isopose.datasets.worker import Arrays, Worker
 from isopose.errors import UserError
 from isopose.skeleton import JOINTS
 
 SOURCE = "penn_action"
 
-LABELS = Part("Penn_Action/labels", "Penn_Action.tar.gz")
-FRAMES = Part("Penn_Action/frames", "Penn_Action.tar.gz", needed=False)
+FRAMES = "Penn_Action/frames"
 
 EXPECTED = "an annotation of Penn Action (labels/<number>.mat)"
 
@@ -33,14 +32,9 @@ ORIGIN = 1.0
 _LARGEST = 1e5
 
 
-def find_files(root: Path) -> Files:
-    """Which archives or folders of Penn Action are under its folder."""
-    return find(root, (LABELS, FRAMES))
-
-
 def read_clips(root: Path, cache: Path = CACHE) -> Iterator[Clip2D]:
     """A clip for every video, named by its number, ``0001``. UserError for a missing or broken file."""
-    folder = locate(root, LABELS, cache)
+    folder = locate(root, FILES[0], cache)
     paths = sorted(folder.glob("*.mat"))
     if not paths:
         raise UserError(f"{folder}: holds no .mat; expected the annotations of Penn Action; copy them there")
@@ -71,7 +65,7 @@ def read_clip(path: Path, worker: Worker) -> Clip2D:
         joint_valid=np.isin(JOINTS, PENN_JOINTS),
         visible=visible,
         boxes=_boxes(arrays["boxes"], frames) - ORIGIN,
-        images=tuple(f"{FRAMES.inner}/{path.stem}/{frame + 1:06d}.jpg" for frame in range(frames)),
+        images=tuple(f"{FRAMES}/{path.stem}/{frame + 1:06d}.jpg" for frame in range(frames)),
         size=(width, height),
         attributes={"viewpoint": str(arrays["viewpoint"])},
     )
@@ -131,3 +125,9 @@ def _text(content: dict, name: str) -> np.ndarray:
     if not isinstance(value, np.ndarray) or value.dtype.kind != "U" or value.size != 1:
         raise ValueError(f"'{name}' is {'missing' if value is None else 'not text'}")
     return np.array(value.item())
+
+
+FILES = (
+    Part("Penn_Action/labels", "Penn_Action.tar.gz", sample="*.mat", count=2326, look=load),
+    Part(FRAMES, "Penn_Action.tar.gz", use="images", sample="*/*.jpg"),
+)

@@ -2,10 +2,10 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from types import MappingProxyType, NoneType
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -13,21 +13,15 @@ import typer
 
 from isopose import stage
 from isopose.camera import project, world_to_camera
-from isopose.datasets import bandai_namco, cmu_mocap, official, synthetic
+from isopose.datasets import official
 from isopose.datasets.occluders import Occluders, draw_occluders
 from isopose.datasets.official import OFFICIAL, RAW_VARIABLE
-from isopose.datasets.sources import MIRROR_VARIABLE, Request, derive_seed
+from isopose.datasets.sources import MIRROR_VARIABLE, Request, derive_seed, reader_module
 from isopose.datasets.store import OCCLUDED, Clip, SequenceStore, View
 from isopose.datasets.studio import AZIMUTHS, Studio, place_cameras
 from isopose.errors import UserError
 
-READERS: Mapping[str, Callable[[Request], Iterator[Clip]]] = MappingProxyType(
-    {
-        "synthetic": synthetic.read_clips,
-        "cmu_mocap": cmu_mocap.read_clips,
-        "bandai_namco": bandai_namco.read_clips,
-    }
-)
+READERS = ("synthetic", "cmu_mocap", "bandai_namco")
 """A source of motion without cameras is a module with ``read_clips``; a new one is named here and nowhere else."""
 
 PARAMETERS = {
@@ -85,7 +79,7 @@ def parameters_of(reader: Any) -> Mapping[str, type | tuple[type, ...]]:
     if reader in READERS:
         return PARAMETERS
     if reader in OFFICIAL:
-        return OFFICIAL_PARAMETERS | dict(OFFICIAL[reader].parameters)
+        return OFFICIAL_PARAMETERS | reader_module(reader).PARAMETERS
     raise UserError(f"--params: reader is '{reader}'; expected one of {', '.join([*READERS, *OFFICIAL])}")
 
 
@@ -110,7 +104,7 @@ def motion_clips(options: Mapping[str, Any], mirror: Path | None, cache: Path) -
     occluders = _settings(Occluders, options["occluder"], "occluder")
     wanted = ("fps", "subjects", "actions", "speeds", "max_seconds", "seed", "clips_per_action", "seconds")
     request = Request(**{name: options[name] for name in wanted}, mirror=mirror, cache=cache)
-    for clip in READERS[options["reader"]](request):
+    for clip in reader_module(options["reader"]).read_clips(request):
         add_views(clip, options, studio, occluders)
         yield clip
 

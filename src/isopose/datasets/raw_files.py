@@ -1,4 +1,4 @@
-"""What a licence holder puts under data/raw: which files are there, and archives unpacked safely.
+"""What a licence holder puts under data/raw: where a reader's files are, and archives read and unpacked safely.
 
 Nothing is written beside the archives: what is needed of them goes to the cache.
 """
@@ -7,9 +7,10 @@ import shutil
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from isopose.errors import UserError
 from isopose.files import atomic_folder
@@ -24,51 +25,52 @@ MOST_BYTES = 8 << 30
 
 
 class Part(NamedTuple):
-    """A file or folder of a dataset (``inner``, a path under the root) and the archive it comes in; needed: to read
-    the labels.
+    """A file or folder that a reader reads; its module's ``FILES`` has them all.
+
+    inner: its path under the dataset's folder, and in its archive, where a file without a folder is found at any depth;
+    archive: what it comes in, or a pattern of that, or "" where it comes as it is; preferred: another path under the
+    dataset's folder that is looked at first; use: what it is for, or "" if the labels need it; sample, count: of a
+    folder, the pattern of the files in it, and how many there are; look: raises where a file, the first of a folder,
+    has not the layout that the reader takes; checksum: SHA-256, where one is published.
     """
 
     inner: str
-    archive: str
-    needed: bool = True
+    archive: str = ""
+    preferred: str = ""
+    use: str = ""
+    sample: str = ""
+    count: int = 1
+    look: Callable[[Path], Any] | None = None
+    checksum: str = ""
 
 
-class Files(NamedTuple):
-    """Paths that are there, and a line for each needed or useful part that is not."""
+class Member(NamedTuple):
+    """A member of an archive; kind: file, folder or link (devices too)."""
 
-    found: list[Path]
-    missing: list[str]
-
-
-class _Member(NamedTuple):
     name: str
     size: int
     kind: str
     open: Callable[[], IO[bytes] | None]
 
 
-def find(root: Path, parts: Sequence[Part]) -> Files:
-    """Which parts of a dataset are under its folder, as archives or unpacked."""
-    found, missing = [], []
-    for part in parts:
-        there = [root / name for name in (part.inner, part.archive) if (root / name).exists()]
-        found += there[:1]
-        if not there:
-            use = "needed" if part.needed else "needed for images alone"
-            missing.append(f"{root / part.archive} (or, unpacked, {part.inner}): is missing; {use}")
-    return Files(found, missing)
+def places(root: Path, part: Part) -> list[Path]:
+    """Where a part is under a dataset's folder: unpacked, or else its archive; several where that is a pattern."""
+    unpacked = [root / name for name in (part.preferred, part.inner) if name and (root / name).exists()]
+    archives = sorted(root.glob(part.archive)) if part.archive else []
+    return unpacked[:1] or [path for path in archives if path.is_file()]
 
 
 def locate(root: Path, part: Part, cache: Path) -> Path:
     """A part, unpacked: where it is under the root, or else from its archive, in the cache."""
-    if (root / part.inner).exists():
-        return root / part.inner
-    archive = root / part.archive
-    if not archive.is_file():
+    found = places(root, part)
+    if not found:
         raise UserError(
-            f"{archive}: is missing; expected {part.archive} as downloaded (or {part.inner} unpacked) in {root}; "
-            f"copy it there"
+            f"{root / part.archive}: is missing; expected {part.archive} as downloaded (or {part.inner} unpacked) in "
+            f"{root}; copy it there"
         )
+    archive = found[0]
+    if archive != root / part.archive:
+        return archive
     place = unpack(archive, part.inner, cache) / part.inner
     if not place.exists():
         raise UserError(f"{archive}: has no {part.inner}; expected {part.archive} as downloaded; download it again")
@@ -86,7 +88,10 @@ def unpack(archive: Path, inner: str, cache: Path) -> Path:
         return target
     try:
         with atomic_folder(target) as folder:
-            _unpack(archive, inner, folder)
+            for member in members(archive, inner):
+                path = folder / member.name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                copy_member(member, path)
     except UserError:
         raise
     except Exception as error:  # whatever a library raises on a broken archive becomes one line
@@ -97,40 +102,67 @@ def unpack(archive: Path, inner: str, cache: Path) -> Path:
     return target
 
 
-def _unpack(archive: Path, inner: str, folder: Path) -> None:
+def copy_member(member: Member, path: Path) -> None:
+    """Copy a member of an archive to a path; an error of the archive's library where it is broken or cut short."""
+    with member.open() as source, path.open("wb") as copy:
+        shutil.copyfileobj(source, copy, 1 << 20)
+    if path.stat().st_size != member.size:
+        raise tarfile.ReadError(f"'{member.name}' ends early")
+
+
+def read_content(path: Path, inner: str, limit: int) -> bytes:
+    """The bytes of a file, or with ``inner`` of that member of an archive; UserError where they exceed the limit."""
+    if not inner:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    else:
+        with closing(members(path, inner)) as found:  # the archive is open as long as they are
+            member = next(found, None)
+            if member is None:
+                raise UserError(f"{path}: has no {inner}; copy it from the source again")
+            with member.open() as file:
+                content = file.read(limit + 1)
+    if len(content) > limit:
+        raise UserError(f"{path}: {inner or 'the file'} has more than {limit} bytes; copy it from the source again")
+    return content
+
+
+def members(archive: Path, inner: str) -> Iterator[Member]:
+    """The files at or under ``inner`` in a zip or tar, in its order.
+
+    UserError for a member that leads out of the archive's folder, a link or a device among these files, or an archive
+    of too many members or bytes; whatever its library raises for a broken one.
+    """
     total = 0
-    for count, member in enumerate(_members(archive)):
+    for count, member in enumerate(_all_members(archive)):
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts or "\\" in member.name:
             raise UserError(_refusal(archive, f"its member {member.name[:80]!r} leads out of its folder"))
+        total += member.size
         if count == MOST_MEMBERS:
             raise UserError(_refusal(archive, f"it has more than {MOST_MEMBERS} members"))
-        if PurePosixPath(inner) not in (path, *path.parents) or member.kind == "folder":
+        if total > MOST_BYTES:
+            raise UserError(_refusal(archive, f"it unpacks to more than {MOST_BYTES >> 30} GiB"))
+        if member.kind == "folder" or not (PurePosixPath(inner) in (path, *path.parents) or path.name == inner):
             continue
         if member.kind != "file":
             raise UserError(_refusal(archive, f"its member {member.name[:80]!r} is a link or a device"))
-        total += member.size
-        if total > MOST_BYTES:
-            raise UserError(_refusal(archive, f"it unpacks to more than {MOST_BYTES >> 30} GiB"))
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with member.open() as source, target.open("wb") as copy:
-            shutil.copyfileobj(source, copy, 1 << 20)
+        yield member._replace(name=str(path))
 
 
 def _refusal(archive: Path, reason: str) -> str:
     return f"{archive}: is refused, {reason}; expected the archive as downloaded; download it again"
 
 
-def _members(archive: Path) -> Iterator[_Member]:
-    if zipfile.is_zipfile(archive):
+def _all_members(archive: Path) -> Iterator[Member]:
+    if archive.suffix == ".zip" or zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as file:
             for info in file.infolist():
                 mode = info.external_attr >> 16
                 kind = "folder" if info.is_dir() else "link" if stat.S_ISLNK(mode) else "file"
-                yield _Member(info.filename, info.file_size, kind, lambda info=info: file.open(info))
+                yield Member(info.filename, info.file_size, kind, lambda info=info: file.open(info))
     else:
         with tarfile.open(archive) as file:
             for info in file:
                 kind = "folder" if info.isdir() else "file" if info.isreg() else "link"
-                yield _Member(info.name, info.size, kind, lambda info=info: file.extractfile(info))
+                yield Member(info.name, info.size, kind, lambda info=info: file.extractfile(info))

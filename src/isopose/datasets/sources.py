@@ -1,11 +1,13 @@
 """What every motion source is asked for, how its randomness is drawn, and how an archive of a mirror is opened."""
 
 import hashlib
+import importlib
 import lzma
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -37,6 +39,11 @@ class Request:
     cache: Path = Path(".cache/isopose")
 
 
+def reader_module(reader: str) -> ModuleType:
+    """The module that reads a source, imported by its name: who imports this module does not depend on all readers."""
+    return importlib.import_module(f"isopose.datasets.{reader}")
+
+
 def derive_seed(*parts: object) -> int:
     """A 31-bit seed that depends on every part and on nothing else (Python's own hash differs between runs)."""
     digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
@@ -58,6 +65,12 @@ def middle(frames: int, fps: float, max_seconds: float | None) -> slice:
     keep = frames if max_seconds is None else min(frames, max(1, round(max_seconds * fps)))
     start = (frames - keep) // 2
     return slice(start, start + keep)
+
+
+def runs(valid: np.ndarray) -> list[slice]:
+    """The stretches of true values in valid (F,)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], valid, [False]]).astype(np.int8)))
+    return [slice(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
 def check_known(wanted: Sequence[str] | None, known: Sequence[str], what: str, source: str) -> None:

@@ -1,6 +1,6 @@
 """3DPW (von Marcard et al., ECCV 2018): people outdoors before a moving camera, at 30 fps.
 
-The conventions and their sources: docs/datasets/3dpw.md.
+The conventions and their sources: docs/datasets/three_dpw.md.
 """
 
 import logging
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from isopose.camera import Camera, project
-from isopose.datasets.raw_files import CACHE, Files, Part, find, locate
-from isopose.datasets.sources import check_known
+from isopose.datasets.raw_files import CACHE, Part, locate
+from isopose.datasets.sources import check_known, runs
 from isopose.datasets.store import Clip, View
 from isopose.datasets.worker import Arrays, Worker
 from isopose.errors import UserError
@@ -25,9 +25,6 @@ SOURCE = "3dpw"
 FPS = 30.0
 SPLITS = ("train", "validation", "test")
 CAMERA = "camera"
-
-SEQUENCES = Part("sequenceFiles", "sequenceFiles.zip")
-PARTS = (SEQUENCES, Part("imageFiles", "imageFiles.zip", needed=False))
 
 EXPECTED = "a sequence of 3DPW (sequenceFiles/<split>/<sequence>.pkl)"
 
@@ -74,9 +71,12 @@ class PoseSequence:
     detections: np.ndarray
 
 
-def find_files(root: Path) -> Files:
-    """Which archives or folders of 3DPW are under its folder."""
-    return find(root, PARTS)
+PARAMETERS = {"splits": list}
+
+
+def read_source(root: Path, cache: Path, options: Mapping[str, Any]) -> Iterator[Clip]:
+    """The clips that a source's parameters ask for."""
+    return read_clips(root, options["splits"], cache)
 
 
 def read_clips(root: Path, splits: Sequence[str] = SPLITS, cache: Path = CACHE) -> Iterator[Clip]:
@@ -87,7 +87,7 @@ def read_clips(root: Path, splits: Sequence[str] = SPLITS, cache: Path = CACHE) 
     UserError for a missing or broken file, or an unknown split.
     """
     check_known(splits, SPLITS, "split", SOURCE)
-    folder = locate(root, SEQUENCES, cache)
+    folder = locate(root, FILES[0], cache)
     with Worker() as worker:
         for split in splits:
             paths = sorted((folder / split).glob("*.pkl"))
@@ -147,12 +147,6 @@ def _clips(sequence: PoseSequence, split: str) -> Iterator[Clip]:
             whole = run == slice(0, len(valid))
             clip_name = name if whole else f"{name}_f{run.start:04d}"
             yield _clip(clip_name, sequence, person, points[person, run], run.start, split)
-
-
-def runs(valid: np.ndarray) -> list[slice]:
-    """The stretches of frames (F,) bool that are all valid."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], valid, [False]])))
-    return [slice(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
 def _clip(name: str, sequence: PoseSequence, person: int, smpl: np.ndarray, first: int, split: str) -> Clip:
@@ -240,3 +234,9 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) not in self._ALLOWED:
             raise pickle.UnpicklingError(f"names {module}.{name}, which is no numpy array")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+FILES = (
+    Part("sequenceFiles", "sequenceFiles.zip", sample="*/*.pkl", count=60, look=load),
+    Part("imageFiles", "imageFiles.zip", use="images", sample="*/*.jpg"),
+)

@@ -23,7 +23,10 @@ READ_SECONDS = 10.0
 MEMORY_BYTES = 4 * 2**30
 """Address space of the process."""
 
-_ARRAYS, _REFUSED, _FAILED = b"arrays:", b"refused", b"failed:"
+START_SECONDS = 60.0
+"""The longest that the process may take to start and to import the reader: of a busy machine, and no file's fault."""
+
+_TAKEN, _ARRAYS, _REFUSED, _FAILED = b"taken", b"arrays:", b"refused", b"failed:"
 
 
 class Worker:
@@ -54,16 +57,8 @@ class Worker:
             self._start()
         self._pipe.send((function, path, arguments))
         advice = f"expected {expected}; copy it from the source again"
-        if not self._pipe.poll(self.seconds):
-            self._stop()
-            raise UserError(f"{path}: not read within {self.seconds:g} s; {advice}")
-        try:
-            answer = self._pipe.recv_bytes()
-        except (EOFError, ConnectionError):  # the second where it dies before it has taken the request
-            self._process.join()
-            code = self._process.exitcode
-            self._stop()
-            raise UserError(f"{path}: its reader crashed (exit status {code}); {advice}") from None
+        self._receive(path, START_SECONDS, advice)
+        answer = self._receive(path, self.seconds, advice)
         kind, content = answer[: len(_ARRAYS)], answer[len(_ARRAYS) :]
         if kind == _REFUSED:
             raise UserError(content.decode())
@@ -71,6 +66,18 @@ class Worker:
             raise UserError(f"{path}: cannot be read ({content.decode()}); {advice}")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
+
+    def _receive(self, path: Path, seconds: float, advice: str) -> bytes:
+        if not self._pipe.poll(seconds):
+            self._stop()
+            raise UserError(f"{path}: not read within {seconds:g} s; {advice}")
+        try:
+            return self._pipe.recv_bytes()
+        except (EOFError, ConnectionError):  # the second where it dies before it has taken the request
+            self._process.join()
+            code = self._process.exitcode
+            self._stop()
+            raise UserError(f"{path}: its reader crashed (exit status {code}); {advice}") from None
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -96,6 +103,7 @@ def _serve(pipe: Connection, memory: int) -> None:
             function, path, arguments = pipe.recv()
         except EOFError:
             return
+        pipe.send_bytes(_TAKEN)
         pipe.send_bytes(_answer(function, path, arguments))
 
 

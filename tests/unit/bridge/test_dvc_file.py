@@ -12,6 +12,9 @@ from isopose import config
 from isopose.bridge import dvc_file
 from isopose.bridge.graph import Job
 from isopose.bridge.names import at
+from isopose.datasets.check import MIRRORED
+from isopose.datasets.official import OFFICIAL
+from isopose.datasets.preprocess import READERS
 from isopose.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -192,3 +195,15 @@ def test_a_folder_without_git_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(UserError, match="git cannot say what it ignores"):
         dvc_file.outputs_in_git(["a"], tmp_path)
+
+
+@pytest.mark.parametrize(("track", "read"), [("demo", {"synthetic"}), ("open", {"synthetic", *MIRRORED})])
+def test_a_source_depends_on_its_own_reader_alone(track, read):
+    """In the files as committed: an edit of another dataset's reader reruns nothing."""
+    modules = {f"src/isopose/datasets/{reader}.py": reader for reader in (*READERS, *OFFICIAL)}
+    made = yaml.safe_load((ROOT / dvc_file.path_of(track)).read_text())["stages"]
+    named = {name: [modules[path] for path in stage.get("deps", ()) if path in modules] for name, stage in made.items()}
+    assert not any(set(OFFICIAL) & set(readers) for readers in named.values())
+    sources = [readers for name, readers in named.items() if name.startswith("preprocess-")]
+    assert all(len(readers) == 1 for readers in sources)
+    assert {reader for readers in sources for reader in readers} == read

@@ -4,7 +4,7 @@ import struct
 import numpy as np
 import pytest
 from tests.unit.datasets.generators import humaneva as generator
-from tests.unit.datasets.generators.mutate import KeptWorker, survives
+from tests.unit.datasets.generators.mutations import KeptWorker, survives
 
 from isopose.camera import Camera
 from isopose.datasets import humaneva
@@ -178,16 +178,6 @@ def test_the_frames_are_those_of_the_release_code():
 
 
 ORIGINAL = dict(humaneva.TRIALS)
-
-
-def test_files_are_found_and_missed(root, monkeypatch):
-    (root / "S1/Sync_Data/Box_1_(BW3).ofs").unlink()
-    (root / "S1/Mocap_Data/Static.mat").unlink()
-    found, missing = humaneva.find_files(root)
-    assert {path.name for path in missing} == {"Box_1_(BW3).ofs", "Static.c3d"}
-    assert {path.name for path in found} >= {"S1.mp", "Box_1.mat", "C3.cal", "Box_1_(C1).ofs"}
-    monkeypatch.setattr(humaneva, "TRIALS", ORIGINAL)
-    assert len(humaneva.find_files(root).missing) == 3 * (1 + 1 + 3) + 9 * (1 + 7) - len(found)
 
 
 def refusal(root, part="train", **choice):

@@ -5,10 +5,10 @@ import tarfile
 import zipfile
 
 import pytest
-from tests.unit.datasets.generators.mutation import mutations
+from tests.unit.datasets.generators.mutations import mutations
 
 from isopose.datasets import raw_files
-from isopose.datasets.raw_files import Part, find, locate, unpack
+from isopose.datasets.raw_files import Part, locate, places, unpack
 from isopose.errors import UserError
 
 
@@ -77,6 +77,7 @@ def test_an_archive_that_is_too_large_is_refused(tmp_path, make, monkeypatch):
     monkeypatch.setattr(raw_files, "MOST_BYTES", 5000)
     with pytest.raises(UserError, match="it unpacks to more than 0 GiB"):
         unpack(archive, "top/labels", tmp_path / "cache")
+    monkeypatch.undo()
     monkeypatch.setattr(raw_files, "MOST_MEMBERS", 3)
     with pytest.raises(UserError, match="it has more than 3 members"):
         unpack(archive, "top/x", tmp_path / "cache")
@@ -115,12 +116,10 @@ def test_mutations_are_unpacked_or_refused_in_one_line(tmp_path, make):
 
 
 def test_parts_are_found_as_archives_or_unpacked(tmp_path):
-    parts = [Part("labels", "a.zip"), Part("frames", "b.zip", needed=False), Part("top/x", "c.zip")]
+    parts = [Part("labels", "a.zip"), Part("frames", "b.zip", use="images"), Part("top/x", "c.zip")]
     (tmp_path / "labels").mkdir()
     make_zip(tmp_path / "c.zip", GOOD)
-    files = find(tmp_path, parts)
-    assert files.found == [tmp_path / "labels", tmp_path / "c.zip"]
-    assert files.missing == [f"{tmp_path}/b.zip (or, unpacked, frames): is missing; needed for images alone"]
+    assert [places(tmp_path, part) for part in parts] == [[tmp_path / "labels"], [], [tmp_path / "c.zip"]]
     cache = tmp_path / "cache"
     assert locate(tmp_path, parts[0], cache) == tmp_path / "labels"
     assert locate(tmp_path, parts[2], cache).read_bytes() == b"d"

@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 from tests.unit.datasets.generators import three_dpw as generator
-from tests.unit.datasets.generators.mutation import mutations
+from tests.unit.datasets.generators.mutations import mutations
 
 from isopose.datasets import three_dpw
 from isopose.datasets.store import SequenceStore
@@ -124,8 +124,6 @@ def test_the_archive_is_read_as_downloaded(tmp_path):
     with zipfile.ZipFile(root / "sequenceFiles.zip", "w") as archive:
         archive.write(tmp_path / f"plain/sequenceFiles/test/{NAME}.pkl", f"sequenceFiles/test/{NAME}.pkl")
         archive.writestr("__MACOSX/._x", "")
-    assert [path.name for path in three_dpw.find_files(root).found] == ["sequenceFiles.zip"]
-    assert "imageFiles.zip (or, unpacked, imageFiles): is missing" in three_dpw.find_files(root).missing[0]
     for _ in range(2):  # unpacked once, then found
         assert len(list(three_dpw.read_clips(root, ["test"], tmp_path / "cache"))) == 2
     assert sorted(path.name for path in root.iterdir()) == ["sequenceFiles.zip"]

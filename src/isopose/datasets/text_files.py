@@ -1,8 +1,7 @@
-"""What readers of official files share: which files are there, text within limits, rotations, stretches of frames."""
+"""Short text files of numbers, as calibrations are: text within limits, numbers, rotations."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,24 +12,6 @@ MAX_TEXT_BYTES = 2**20
 
 ROTATION_TOLERANCE = 1e-3
 """How far a written rotation may be from a rotation: files round to six digits."""
-
-Y_UP_TO_Z_UP = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
-"""(x, y, z) -> (z, x, y), as in the other readers: from a world with y up to this project's, z up."""
-
-
-class FoundFiles(NamedTuple):
-    """The files that a dataset should have, by whether they are there."""
-
-    found: tuple[Path, ...]
-    missing: tuple[Path, ...]
-
-
-def look_for(paths: Iterable[Path]) -> FoundFiles:
-    """Sort paths by whether a file is there."""
-    paths = tuple(paths)
-    return FoundFiles(
-        tuple(path for path in paths if path.is_file()), tuple(path for path in paths if not path.is_file())
-    )
 
 
 def read_text(path: Path, expected: str) -> str:
@@ -61,9 +42,3 @@ def rotation(matrix: np.ndarray, what: str) -> np.ndarray:
     if np.abs(singular - 1).max() > ROTATION_TOLERANCE or np.linalg.det(u @ vt) < 0:
         raise UserError(f"{what}: is no rotation; expected an orthogonal matrix of determinant 1")
     return u @ vt
-
-
-def runs(valid: np.ndarray) -> list[slice]:
-    """The stretches of true values in valid (F,)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], valid, [False]]).astype(np.int8)))
-    return [slice(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]

@@ -1,0 +1,174 @@
+"""Which files of a dataset are there, missing or wrong: what its reader's ``FILES`` say, looked at before a long job.
+
+Files are opened in a process with limits of time and memory, and no more of them is read than shows their layout: of a
+folder or an archive of many files, the first. A file's checksum is compared where one is published.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from isopose import stage
+from isopose.datasets.raw_files import Member, Part, copy_member, members, places
+from isopose.datasets.sources import check_file, reader_module
+from isopose.datasets.worker import READ_SECONDS, Arrays, Worker
+from isopose.errors import UserError
+
+LICENSED = ("human36m", "humaneva", "mpi_inf_3dhp", "three_dpw", "penn_action", "mpii", "coco")
+"""Datasets with a folder of their own name in the folder of raw data."""
+
+MIRRORED = ("cmu_mocap", "bandai_namco")
+"""Datasets in the mirror."""
+
+BYTES_A_SECOND = 1 << 23
+"""The slowest reading that is waited for: the first file of a part may come last in its archive."""
+
+MOST_SAMPLE = 1 << 30
+"""Bytes of the file of an archive that is looked at."""
+
+
+class Report(NamedTuple):
+    """What was found of a dataset: needed and there, of so many needed; lines of missing and wrong; useful and not
+    there.
+    """
+
+    name: str
+    there: int
+    needed: int
+    missing: list[str]
+    wrong: list[str]
+    without: dict[str, list[str]]
+
+    @property
+    def status(self) -> str:
+        """Found, partly or not available: whether every needed file is there and none is wrong."""
+        if not (self.there or self.missing or self.wrong):
+            return "not available"
+        return "partly" if self.missing or self.wrong else "found"
+
+    def lines(self) -> list[str]:
+        """The report in words: a line of the dataset, and one of each file that is wrong or missing."""
+        card = f"docs/datasets/{self.name}.md"
+        if self.status == "not available":
+            return [f"{self.name:13} {self.status}: where to apply, and what goes where: {card}"]
+        faults = [f"  wrong    {line}" for line in self.wrong]
+        faults += [f"  missing  {line}; see {card}" for line in self.missing]
+        faults += [f"  without  {', '.join(names)} (for {use} alone)" for use, names in self.without.items()]
+        return [f"{self.name:13} {self.status}: {self.there} of {self.needed} needed files", *faults]
+
+
+def check(name: str, root: Path | None) -> Report:
+    """Look at what is under a dataset's folder, None for none, of its reader's ``FILES``; nothing is written there."""
+    parts = reader_module(name).FILES
+    report = Report(name, 0, sum(not part.use for part in parts), [], [], {})
+    if root is None or not any(places(root, part) for part in parts):
+        return report
+    there = 0
+    with Worker() as worker, tempfile.TemporaryDirectory() as scratch:
+        for part in stage.track_progress(parts, f"check {name}"):
+            found = places(root, part)
+            if not found and part.use:
+                report.without.setdefault(part.use, []).append(part.archive or part.inner)
+            elif not found:
+                report.missing.append(_missing(root, part))
+            elif fault := _fault(found, part, worker, Path(scratch)):
+                report.wrong.append(fault)
+            else:
+                there += not part.use
+    return report._replace(there=there)
+
+
+def _missing(root: Path, part: Part) -> str:
+    name = part.preferred or part.inner
+    expected = f"{part.archive} as downloaded, or {name} unpacked" if part.archive else name
+    return f"{root / (part.archive or name)}: expected {expected}; copy it there"
+
+
+def _fault(found: Iterable[Path], part: Part, worker: Worker, scratch: Path) -> str | None:
+    """What is wrong with a part; nothing, if one of the places that it may be in is right."""
+    faults = []
+    for place in found:
+        try:
+            _check(place, part, worker, scratch)
+            return None
+        except UserError as error:
+            faults.append(str(error))
+    return faults[0]
+
+
+def _check(place: Path, part: Part, worker: Worker, scratch: Path) -> None:
+    expected = f"{part.inner} as its dataset's card says"
+    worker.seconds = READ_SECONDS + place.stat().st_size / BYTES_A_SECOND
+    if part.checksum:
+        check_file(place, part.checksum, "copy it from the source again")
+    elif place.is_dir():
+        pattern = part.sample or "*"
+        files = sorted(place.glob(pattern)) if part.look else list(islice(place.glob(pattern), part.count))
+        if len(files) < part.count:
+            raise UserError(f"{place}: holds {len(files)} files {pattern}; expected {part.count}; unpack it again")
+        if part.look:
+            worker.read(look_at_file, files[0], expected, part)
+    elif part.archive and PurePosixPath(place.name).match(part.archive):
+        worker.read(look_at_archive, place, f"a whole archive with {part.inner}", part, scratch)
+    elif part.look:
+        worker.read(look_at_file, place, expected, part)
+
+
+def look_at_file(path: Path, part: Part) -> Arrays:
+    """In the worker: a file as it is."""
+    part.look(path)
+    return {}
+
+
+def look_at_archive(archive: Path, part: Part, scratch: Path) -> Arrays:
+    """In the worker: the first of a part's files that a zip or tar has, and what shows that it is whole."""
+    pattern = f"{part.inner}/{part.sample}" if part.sample else part.inner
+    count, path = 0, None
+    for member in members(archive, part.inner):
+        if not PurePosixPath(member.name).match(pattern):
+            continue
+        if not count and part.look:
+            path = scratch / PurePosixPath(member.name).name
+            _copy(archive, member, path)
+        count += 1
+        if not _is_zip(archive):  # the names of a tar's files are all over it
+            _check_end(archive)
+            break
+    else:
+        if count < part.count:
+            raise UserError(f"{archive}: has {count} files {pattern}; expected {part.count}; download it again")
+    if path:
+        _look_at_copy(archive, part, path)
+    return {}
+
+
+def _is_zip(archive: Path) -> bool:
+    return archive.suffix == ".zip"
+
+
+def _copy(archive: Path, member: Member, path: Path) -> None:
+    if member.size > MOST_SAMPLE:
+        raise UserError(f"{archive}: {member.name} has more than {MOST_SAMPLE} bytes; download it again")
+    copy_member(member, path)
+
+
+def _look_at_copy(archive: Path, part: Part, path: Path) -> None:
+    try:
+        part.look(path)
+    except UserError as error:
+        raise UserError(str(error).replace(str(path), f"{archive}, {path.name}")) from error
+    finally:
+        path.unlink()
+
+
+def _check_end(archive: Path) -> None:
+    """Refuse a .tar.gz that is cut short: it ends with the length of what it holds, which is blocks of 512 bytes."""
+    with archive.open("rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            return
+        file.seek(-4, os.SEEK_END)
+        if int.from_bytes(file.read(4), "little") % 512:
+            raise UserError(f"{archive}: is cut short; expected the whole archive; download it again")
