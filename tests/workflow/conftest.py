@@ -29,8 +29,9 @@ class Project:
 
     def copy(self, folder: Path) -> "Project":
         """This project once more, with all that was computed in it."""
-        copy = Project(folder)
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        copy = Project.__new__(Project)
+        copy.folder, copy.variables = folder, dict(self.variables)
         return copy
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
