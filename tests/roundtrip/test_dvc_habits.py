@@ -43,7 +43,7 @@ def test_experiments_are_shown_with_their_numbers(experiment):
 
 def test_metrics_and_plots_are_compared(experiment):
     changed = json.loads(experiment.run("dvc", "metrics", "diff", "--json").stdout)
-    assert set(changed["diff"]) == {CALIBRATION}
+    assert set(changed) == {CALIBRATION}
     drawn = experiment.run("dvc", "plots", "diff", "HEAD", "--json", "--out", "drawn").stdout
     traces = [path for path in json.loads(drawn)["data"] if path.endswith("trace.csv")]
     assert len(traces) == 7  # three weightings on two roles, and the chosen one
