@@ -50,7 +50,7 @@ def _of_step(step: Step) -> Iterator[str]:
         numbers = step.run.content.get("summary", {})
         yield from _wrapped("summary", {name: f"{value:.6g}" for name, value in numbers.items()})
     yield from _wrapped("parameters", {k: v for k, v in step.parameters.items() if not k.startswith(_ROWS)})
-    yield from _field("now otherwise", step.since)
+    yield from _field("since then", step.since)
     yield from _field("made", map(_of_file, step.made))
     yield from _field("provenance", [step.provenance])
     yield from _field("from", map(_of_file, step.inputs))
