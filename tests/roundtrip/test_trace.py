@@ -67,9 +67,10 @@ def test_every_row_of_every_table_traces_to_its_runs_and_the_sources_seed(smoke)
         blocks = texts[name].split("\n\n")
         assert blocks[0].startswith(f"{name.split()[0]}, row {name.split()[1]}: ")
         for run in row["run"].split():
-            record = re.search(rf"{run}: (smoke/synthetic/\S+), (reports/smoke/records/\S+\.json)  sha256 ", blocks[0])
-            assert json.loads((smoke.folder / record[2]).read_text())["key"] == record[1]
-            assert record[1].endswith(run) or run.startswith("mean_pose/")
+            key = re.search(rf"\b{run}: (smoke/synthetic/\S+)", blocks[0])[1]
+            assert key.endswith(f"/{run.split('/')[-1]}")
+            record = re.search(rf" {key}\n +(reports/smoke/records/\S+\.json)  sha256 ", texts[name])[1]
+            assert json.loads((smoke.folder / record).read_text())["key"] == key
         source = next(block for block in blocks if block.startswith("preprocess source=synthetic\n"))
         assert 'sources.synthetic.reader = "synthetic"' in source and re.search(r"\bseed = \d", source)
 

@@ -131,16 +131,32 @@ def test_every_file_has_the_checksum_of_its_bytes(repository):
 
 def test_a_run_is_named_with_its_record_numbers_and_parameters(repository):
     text = printed(repository)
-    assert f"    runs        iso/a: t/e/iso/test/a, {copy('a')}  sha256 {checksum(copy('a'))}\n" in text
+    assert "    runs        iso/a: t/e/iso/test/a\n" in text
+    record = f"{copy('a')}  sha256 {checksum(copy('a'))}"
+    assert f"    run         t/e/iso/test/a\n{'':16}{record}\n" in text
     assert "    summary     mpjpe_after = 80.5\n    parameters  iso.smoothness = 0.25\n" in text
     assert "iso/test/b" not in text
 
 
 def test_a_runs_record_is_taken_from_the_results_where_the_report_has_none(repository):
     Path(copy("a")).unlink()
-    assert f"iso/a: t/e/iso/test/a, {run_record('a')}  sha256 " in printed(repository)
+    assert f"    run         t/e/iso/test/a\n{'':16}{run_record('a')}  sha256 " in printed(repository)
     Path(run_record("a")).unlink()
-    assert f"iso/a: its record is not here, {copy('a')}  no record, not here\n" in printed(repository)
+    assert f"    run         {copy('a')}  no record, not here\n" in printed(repository)
+
+
+def test_jobs_of_one_rule_on_the_same_inputs_are_told_together(repository):
+    """The two runs of ISO: what they share once, what is each one's own behind its name."""
+    for number, name, smoothness in ((1, "a", 0.25), (3, "b", 0.5)):
+        repository.jobs[number] = replace(repository.jobs[number], wildcards={"name": "x", "weighting": name})
+        content = {"format": 1, "key": name, "params": {"seed": 3, "smoothness": smoothness}}
+        repository.make(copy(name), json.dumps(content))
+    rows = cells.read(TABLE)[:2]
+    text = trace_text.of_rows(found(repository), TABLE, rows)
+    blocks = [block for block in text.split("\n\n") if block.startswith("refine ")]
+    assert [block.splitlines()[0] for block in blocks] == ["refine name=x weighting=a,b"]
+    assert f"    parameters  seed = 3\n{'':16}a: iso.smoothness = 0.25\n{'':16}b: iso.smoothness = 0.5\n" in blocks[0]
+    assert blocks[0].count(f"{MOTION}  sha256 ") == 1 and poses("a") in blocks[0] and poses("b") in blocks[0]
 
 
 def test_generated_motion_has_its_seed_and_no_raw_file(repository):
@@ -163,7 +179,7 @@ def test_an_input_that_changed_since_is_told(repository, published):
 
 def test_an_output_written_after_its_job_ended_is_told(repository):
     Path(TABLE).write_text("\n".join(LINES))
-    assert ", written after its job ended, as it is here, none was recorded\n" in printed(repository)
+    assert ", written after its job ended, as it is here\n" in printed(repository)
 
 
 def test_a_module_that_changed_since_is_the_only_one_named(repository):
@@ -257,7 +273,7 @@ def test_the_rows_that_rest_on_a_file_are_printed_by_columns(repository):
     text = trace_text.of_resting(trace.resting(found(repository), SELECTION), "t")
     assert text.splitlines() == [
         f"{SELECTION}  sha256 {checksum(SELECTION)}",
-        "3 rows of tables rest on it; 1 outputs in all",
+        "rests on it: rows of tables, 3; outputs in all, 1",
         f"{TABLE}: validation_last, selected",
         "    row 1: iso/a, Weights, soft",
         "    row 2: iso/b, Weights of one",
@@ -268,7 +284,7 @@ def test_the_rows_that_rest_on_a_file_are_printed_by_columns(repository):
 
 def test_a_file_that_no_row_rests_on_is_told_as_such(repository):
     text = trace_text.of_resting(trace.resting(found(repository), "out.txt"), "t")
-    assert text.endswith("\nno rows of tables rest on it; 1 outputs in all")
+    assert text.endswith("\nrests on it: rows of tables, none; outputs in all, 1")
     repository.make("stray.txt", "read by nobody")
     text = trace_text.of_resting(trace.resting(found(repository), "stray.txt"), "t")
     assert text == "stray.txt: nothing rests on it; no job of the track 't' reads or makes it"
