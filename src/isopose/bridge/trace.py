@@ -25,7 +25,8 @@ from isopose.files import sha256
 
 _FOLDERS = ("reports", "results", "provenance")  # each has a folder for every track
 _RULES = ("Snakefile", "params.yaml", "workflow", "profiles", "experiments")  # what the job graph is made from
-_SOURCE, _COPIES = "preprocess", "run_records"  # the rules that read raw data, and copy run records to the report
+# The rules that read raw data and the paper's numbers, and that copy run records to the report.
+_SOURCE, _PAPER, _COPIES = "preprocess", "published_table", "run_records"
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,10 @@ def _run(track: Track, job: Job) -> Run | None:
 
 
 def _raw(track: Track, job: Job) -> list[File]:
-    """What the job of a source reads: its reader's archive, or the folder of a licensed dataset; or nothing."""
+    """What a job reads that is no input: its reader's archive, a licensed dataset's folder, or the paper's numbers."""
+    if job.rule == _PAPER:
+        path = f"src/isopose/reporting/published/table{job.wildcards['number']}.csv"
+        return [File(path, None, track.digest(path), "numbers of the paper, in git")]
     if job.rule != _SOURCE:
         return []
     record = track.record(job.outputs[0])

@@ -308,7 +308,7 @@ def test_a_table_that_is_not_here_is_named_without_rows(repository):
     [
         ("params.yaml", "params.yaml: shapes the jobs themselves; "),
         ("workflow/rules/iso.smk", "explain --track t` says what would run"),
-        ("src/isopose/reporting/published/table7.csv", "is read by a module, not as an input of a job; "),
+        ("src/isopose/reporting/published/table2.csv", "is read by a module, not as an input of a job; "),
         (".cache/isopose/cmu_mocap-1/x.bvh", "or of the archive that it is from"),
         ("results/t/sequences/t.h5", f"no job of the track 't' makes it; did you mean {MOTION}?"),
     ],
