@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from isopose import stage
-from isopose.bridge import changes, dvc_file, graph, ledger, publication, running, verification
+from isopose.bridge import changes, dvc_file, graph, ledger, publication, running, trace, trace_text, verification
 from isopose.errors import UserError
 from isopose.files import write_text
 
@@ -88,6 +88,25 @@ def verify(track: str = _TRACK) -> None:
     found = verification.problems(track, jobs)
     print("\n".join(found) or _agreement([output for job in jobs for output in job.outputs]))
     raise typer.Exit(bool(found))
+
+
+@app.command("trace")
+def trace_command(
+    table: str = typer.Argument(None, help="A table: the CSV under reports."),
+    row: str = typer.Argument(None, help="Its row: a number from 1, a name or a label."),
+    source: str = typer.Option(None, "--from", help="In their place: a file, to list what rests on it."),
+    track: str = typer.Option(None, help="The track; without it, that of the table or file, or the demo."),
+) -> None:
+    """Print where a row of a table comes from, down to raw data; or the cells of tables that rest on a file."""
+    if (row is None) == (source is None) or (table is None) != (row is None):
+        raise UserError("trace: expected a table and a row, or --from and a file; see --help")
+    path = trace.relative(source or table)
+    name = trace.track_of(path, track)
+    found = trace.Track(name, graph.jobs(name))
+    if source:
+        print(trace_text.of_resting(trace.resting(found, path), name))
+    else:
+        print(trace_text.of_rows(found, path, trace.table_rows(found, path, row)))
 
 
 def _agreement(outputs: list[str]) -> str:

@@ -68,6 +68,16 @@ def changed_inputs(job: Job, record: Record, digest: Callable[[str], str]) -> di
     return found
 
 
+def objects(params: Iterable[str]) -> list[Mapping[str, Any]]:
+    """The JSON objects among a job's parameters, which are given as reprs."""
+    return list(filter(_is_mapping, map(_parsed, params)))
+
+
+def parameters(job: Job, values: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What is inside JSON objects of a job's parameters, as shown, by its name in params.yaml."""
+    return {_name(job, keys): _shown(text) for value in values for keys, text in _leaves(value)}
+
+
 def _reasons(job: Job, made_again: Collection[str], digest: Callable[[str], str]) -> list[str]:
     """Reasons of a job's own, each once; none for a job that only follows another.
 
