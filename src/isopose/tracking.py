@@ -184,11 +184,12 @@ class _MlflowRun:
         tags |= {
             "isopose.key": content["key"],
             "isopose.latest": "true",
-            "mlflow.runName": content["key"].split("/", 1)[-1],
+            "mlflow.runName": _name(content),
         }
         tags |= {f"isopose.input.{Path(path).name}": digest for path, digest in content["inputs"].items()}
         if parent := content["parent"] and _find(client, content["parent"], latest="true"):
             tags["mlflow.parentRunId"] = parent.info.run_id
+            _save_view(client, experiment, content["key"])
         _retire(client, content["key"])
         self._run_id = client.create_run(experiment, tags=tags | dict(extra)).info.run_id
         self._params(content["params"])
@@ -235,6 +236,40 @@ class _LiveRun(_MlflowRun):
     def end(self, status: str, record: Path | None = None) -> None:
         self._monitor.finish()
         super().end(status, record)
+
+
+def _name(content: Mapping[str, Any]) -> str:
+    """A run's name in MLflow, whose lists cut long ones: of runs side by side, first what tells them apart."""
+    name = content["key"].split("/", 1)[-1]
+    group, _, last = name.rpartition("/")
+    return f"{last} ({group})" if content["parent"] and group else name
+
+
+def _save_view(client: Any, experiment: str, key: str) -> None:
+    """Save a page of MLflow that compares the runs beside a key, such as ISO's weightings: best first, error by step.
+
+    Its address ends in ``?viewStateShareKey=`` and the key's middle parts, as ``synthetic-iso-test``. It is what
+    MLflow itself saves where one shares a view.
+    """
+    group = key.rpartition("/")[0]
+    tag = f"mlflow.sharedViewState.{'-'.join(group.split('/')[1:])}"
+    if tag in client.get_experiment(experiment).tags:
+        return
+    section = {"uuid": "error", "name": "MPJPE (mm) against step", "display": True, "columns": 1, "cardHeight": 560}
+    chart = {"uuid": "mpjpe", "type": "LINE", "metricSectionId": "error", "metricKey": "mpjpe", "xAxisKey": "step"}
+    chart |= {"selectedMetricKeys": ["mpjpe"], "yAxisKey": "metric", "yAxisExpressions": [], "displayPoints": False}
+    chart |= {"range": {}, "xAxisScaleType": "linear", "scaleType": "linear", "lineSmoothness": 0}
+    view = {
+        "searchFilter": f"tags.`isopose.latest` = 'true' and tags.`isopose.key` LIKE '{group}/%'",
+        "orderByKey": "metrics.`final/mpjpe_after`",
+        "orderByAsc": True,
+        "runsHiddenMode": "SHOW_ALL",
+        "chartsSearchFilter": "mpjpe",
+        "isAccordionReordered": True,  # the charts that MLflow adds come below
+        "compareRunSections": [section],
+        "compareRunCharts": [chart],
+    }
+    client.set_experiment_tag(experiment, tag, json.dumps(view))
 
 
 def _experiment(client: Any, key: str) -> str:
