@@ -10,7 +10,7 @@ import logging
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -251,6 +251,8 @@ def _save_view(client: Any, experiment: str, key: str) -> None:
     Its address ends in ``?viewStateShareKey=`` and the key's middle parts, as ``synthetic-iso-test``. It is what
     MLflow itself saves where one shares a view.
     """
+    from mlflow.exceptions import MlflowException
+
     group = key.rpartition("/")[0]
     tag = f"mlflow.sharedViewState.{'-'.join(group.split('/')[1:])}"
     if tag in client.get_experiment(experiment).tags:
@@ -269,7 +271,8 @@ def _save_view(client: Any, experiment: str, key: str) -> None:
         "compareRunSections": [section],
         "compareRunCharts": [chart],
     }
-    client.set_experiment_tag(experiment, tag, json.dumps(view))
+    with suppress(MlflowException):  # a job beside this one saved it at the same moment
+        client.set_experiment_tag(experiment, tag, json.dumps(view))
 
 
 def _experiment(client: Any, key: str) -> str:
