@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from tests.roundtrip.conftest import TABLE, Clone, bridge
@@ -34,6 +35,47 @@ def test_what_was_published_is_restored_and_nothing_is_to_be_done(author, clone)
     assert (
         clone.run("dvc", "repro", "--dry", "--allow-missing", "experiments/smoke/dvc.yaml").stdout.count("Running") == 0
     )
+
+
+def test_a_restored_clone_has_the_authors_runs_and_comparison_of_weightings(author, clone):
+    bridge(clone, "restore")
+    assert (clone.folder / "results/smoke/mlflow.ready").read_text() == "ready\n"
+    assert clone.planned() == {}
+    theirs, ours = runs(author), runs(clone)
+    assert ours == theirs
+    iso = {key: run for key, run in ours.items() if "/iso/test/" in key}
+    assert len(iso) == 4
+    assert all(
+        run["parent"] == "smoke/synthetic/lifter/full/seed1" and run["histories"]["mpjpe"] for run in iso.values()
+    )
+    bridge(clone, "restore")
+    assert runs(clone) == theirs
+
+
+def runs(project):
+    """MLflow's runs of a project by key: what they were given, measured, and nest under. Two of a key are refused."""
+    client = mlflow.MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("smoke").experiment_id])
+    keys = {run.info.run_id: run.data.tags["isopose.key"] for run in found}
+    assert len(set(keys.values())) == len(keys)
+    return {
+        keys[run.info.run_id]: {
+            "params": run.data.params,
+            "record": run.data.tags["isopose.record"],
+            "parent": keys.get(run.data.tags.get("mlflow.parentRunId")),
+            "histories": {
+                name: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
+                for name in run.data.metrics
+                if not name.startswith("system/")
+            },
+        }
+        for run in found
+    }
+
+
+def test_a_clone_is_restored_without_mlflow_where_that_is_not_wanted(clone):
+    bridge(clone, "restore", "--no-mlflow", "results/smoke/synthetic/scores/test/base/seed1.json")
+    assert not (clone.folder / "mlflow.db").exists()
 
 
 def test_a_target_is_restored_with_what_it_needs_and_no_more(clone):

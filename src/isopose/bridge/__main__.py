@@ -62,8 +62,9 @@ def publish(
 def restore(
     target: list[str] = typer.Argument(None, help="Outputs or rules, with all they need; without any, the track."),
     track: str = _TRACK,
+    mlflow: bool = typer.Option(True, help="Make the runs of the restored run records in MLflow."),
 ) -> None:
-    """Restore what was published: Snakemake's records, and the bytes that the targets need and that ship."""
+    """Restore what was published: Snakemake's records, the bytes that the targets need and that ship, MLflow's runs."""
     jobs = graph.jobs_of(track, target or [])
     refused = publication.restore(track, jobs)
     outputs = [output for job in jobs for output in job.outputs]
@@ -71,6 +72,8 @@ def restore(
     print(f"{here} of {len(outputs)} outputs are here; the others did not ship")
     if refused:
         print(f"{len(refused)} are not as published and will be made again: {', '.join(refused[:5])} ...")
+    if mlflow:
+        publication.fill_mlflow(track, jobs, refused)
 
 
 @app.command()

@@ -4,13 +4,15 @@ Paths are relative to the current folder, which is the repository.
 """
 
 import functools
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from isopose import config, tracking
 from isopose.bridge import dvc_file, ledger, records, verification
 from isopose.bridge.changes import declared
-from isopose.bridge.graph import Job, in_order, on_this_machine
+from isopose.bridge.graph import Job, in_order, on_this_machine, parameter_files
 from isopose.bridge.records import Record
 from isopose.errors import UserError
 from isopose.files import sha256
@@ -62,6 +64,22 @@ def restore(track: str, jobs: Sequence[Job]) -> list[str]:
     finally:
         refused = ledger.install(track, kept)
     return refused
+
+
+def fill_mlflow(track: str, jobs: Sequence[Job], refused: Collection[str] = ()) -> None:
+    """Make in MLflow the runs of the run records of jobs, its database first, and the mark that this is there.
+
+    refused: outputs that are not as published, whose runs are not made. Errors: UserError where a record cannot be
+    read, or MLflow not be used.
+    """
+    outputs = [(job.rule, Path(output)) for job in jobs for output in job.outputs if output not in refused]
+    run_records = [path for _, path in outputs if path.name == "record.json" and path.exists()]
+    if not run_records:
+        return
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or config.load(*parameter_files(track))["mlflow"]["uri"]
+    for marker in (path for rule, path in outputs if rule in dvc_file.MACHINE_BOUND):
+        tracking.init(uri, [track], marker)  # its record Snakemake gets from the ledger when it next starts
+    tracking.replay(run_records, uri)
 
 
 def _own_results(track: str, jobs: Sequence[Job]) -> tuple[set[str], set[str]]:
