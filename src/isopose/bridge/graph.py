@@ -17,8 +17,9 @@ from isopose.errors import UserError
 # Snakemake's versions with which tests/roundtrip passes; pyproject.toml pins the same.
 TESTED = ("9.27.1",)
 _PROFILE = Path("profiles/default/config.yaml")
-_PACKAGE = Path(isopose.__file__).parent
-_IN_REPOSITORY = Path("src", _PACKAGE.name)
+# Folders as text with a slash at the end: a track has tens of thousands of inputs, too many for pathlib.
+_PACKAGE = os.path.join(os.path.dirname(isopose.__file__), "")
+_IN_REPOSITORY = "src/isopose/"
 
 
 @dataclass(frozen=True)
@@ -168,17 +169,13 @@ def _follows(dag: object, job: object) -> bool:
 
 def in_repository(path: str) -> str:
     """An input's path; that of a module as in the repository, from wherever the package is imported."""
-    full = Path(os.path.abspath(path))
-    if full.is_relative_to(_PACKAGE):
-        return (_IN_REPOSITORY / full.relative_to(_PACKAGE)).as_posix()
-    return str(path)
+    full = os.path.abspath(path)
+    return _IN_REPOSITORY + full.removeprefix(_PACKAGE) if full.startswith(_PACKAGE) else str(path)
 
 
 def on_this_machine(path: str) -> str:
     """The inverse of :func:`in_repository`: where Snakemake finds an input from the repository's folder."""
-    if Path(path).is_relative_to(_IN_REPOSITORY):
-        return os.path.relpath(_PACKAGE / Path(path).relative_to(_IN_REPOSITORY))
-    return path
+    return os.path.relpath(_PACKAGE + path.removeprefix(_IN_REPOSITORY)) if path.startswith(_IN_REPOSITORY) else path
 
 
 def _one_line(message: object) -> str:

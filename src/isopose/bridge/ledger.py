@@ -139,10 +139,12 @@ def follow(track: str) -> list[str]:
     digest = functools.cache(sha256)
     refused = []
     for output in outputs(track):
-        path, record = Path(output), records.read(output)
-        if path.exists():
-            if record and path.stat().st_mtime == records.ended(output):
-                continue
+        path, ended = Path(output), records.ended(output)
+        here = path.exists()
+        if here and path.stat().st_mtime == ended:
+            continue
+        record = records.read(output)
+        if here:
             entry = read(track, output)
             # A record of another run is that of results which the ledger does not know yet, copied without their times.
             if digest(output) == entry.sha256 or record in (None, entry.record, _refused(entry.record)):

@@ -29,8 +29,8 @@ def publish(track: str, jobs: Sequence[Job], push: bool = True) -> None:
     does not agree with another; and where DVC fails.
     """
     problems = verification.problems(track, jobs, published=False)
-    absent = set(dvc_file.shipped(track)) - {path for path in dvc_file.shipped(track) if Path(path).exists()}
-    problems += [f"{path}: is not here; expected every output that ships" for path in sorted(absent)]
+    absent = [path for path in dvc_file.shipped(track) if not Path(path).exists()]
+    problems += [f"{path}: is not here; expected every output that ships" for path in absent]
     if problems:
         more = f"\nand {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
         raise UserError("nothing is published:\n" + "\n".join(problems[:_SHOWN]) + more)

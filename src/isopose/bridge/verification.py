@@ -5,15 +5,18 @@ Paths are relative to the current folder, which is the repository.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from isopose.bridge import dvc_file, dvc_lock, ledger, records
 from isopose.bridge.changes import changed_inputs, declared
 from isopose.bridge.graph import Job
+from isopose.bridge.records import Record
 from isopose.files import sha256
 
 STALE = "is not what Snakemake's job graph says; expected what `python -m isopose.bridge generate` writes"
+
+Recorded = Mapping[str, Record | None]  # Snakemake's records by output
 
 
 def problems(track: str, jobs: Iterable[Job], published: bool = True) -> list[str]:
@@ -25,30 +28,29 @@ def problems(track: str, jobs: Iterable[Job], published: bool = True) -> list[st
     """
     jobs = list(jobs)
     digest = functools.cache(sha256)
+    recorded = {output: records.read(output) for job in jobs for output in job.outputs}
+    changed = {job.outputs: _changed_inputs(job, recorded, digest) for job in jobs}
     compare = published and ledger.folder(track).exists()
-    found = list(_of_jobs(jobs, digest))
+    found = [line for job in jobs for line in _of_job(job, recorded, bool(changed[job.outputs]))]
     if compare:  # which says more of outputs that were refused
         found = [line for line in found if not line.endswith(ledger.REFUSED)]
-        found += [line for job in jobs for output in job.outputs for line in _of_entry(track, output, digest)]
-    found += _of_inputs(jobs, digest)
+        found += [line for output, record in recorded.items() for line in _of_entry(track, output, record, digest)]
+    found += _of_inputs(change for job in jobs for change in changed[job.outputs])
     if compare:
         found += _without_job(track, jobs)
         found += list(_of_dvc(track, jobs, found))
     return found
 
 
-def _of_jobs(jobs: list[Job], digest: Callable[[str], str]) -> Iterator[str]:
-    for job in jobs:
-        found = []
-        for output in job.outputs:
-            found += _of_record(job, output)
-        if not found and not _changed_inputs(job, digest) and job.outputs and job.needs_run and not job.follows:
-            found.append(f"{job.outputs[0]}: would be made again: {job.reason}")
-        yield from found
+def _of_job(job: Job, recorded: Recorded, changed: bool) -> list[str]:
+    """What to say of a job's outputs; changed: whether its inputs are told by themselves."""
+    found = [line for output in job.outputs for line in _of_record(job, output, recorded[output])]
+    if not found and not changed and job.outputs and job.needs_run and not job.follows:
+        found.append(f"{job.outputs[0]}: would be made again: {job.reason}")
+    return found
 
 
-def _of_record(job: Job, output: str) -> list[str]:
-    record = records.read(output)
+def _of_record(job: Job, output: str, record: Record | None) -> list[str]:
     if records.is_incomplete(output):
         return [f"{output}: may be incomplete: its job has not ended"]
     if record is None:
@@ -56,8 +58,8 @@ def _of_record(job: Job, output: str) -> list[str]:
     return [f"{output}: {change}" for change in declared(job, record)]
 
 
-def _of_entry(track: str, output: str, digest: Callable[[str], str]) -> Iterator[str]:
-    entry, record = ledger.read(track, output), records.read(output)
+def _of_entry(track: str, output: str, record: Record | None, digest: Callable[[str], str]) -> Iterator[str]:
+    entry = ledger.read(track, output)
     if entry is None:
         yield f"{output}: is not in the ledger, {ledger.folder(track)}"
         return
@@ -80,24 +82,22 @@ def _of_dvc(track: str, jobs: list[Job], told: list[str]) -> Iterator[str]:
     yield from (line for name, line in lines.items() if not any(name in other for other in told))
 
 
-def _of_inputs(jobs: list[Job], digest: Callable[[str], str]) -> Iterator[str]:
-    """One line for each input that is not what its consumers were made from."""
+def _of_inputs(changes: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """One line for each input that is not what its consumers were made from; changes: see :func:`_changed_inputs`."""
     made: dict[str, list[str]] = {}
-    for job in jobs:
-        for change, output in _changed_inputs(job, digest):
-            made.setdefault(change, []).append(output)
+    for change, output in changes:
+        made.setdefault(change, []).append(output)
     for change, consumers in made.items():
         others = f" and {len(consumers) - 1} more" if consumers[1:] else ""
         yield f"{change} since {consumers[0]}{others} was made"
 
 
-def _changed_inputs(job: Job, digest: Callable[[str], str]) -> list[tuple[str, str]]:
+def _changed_inputs(job: Job, recorded: Recorded, digest: Callable[[str], str]) -> list[tuple[str, str]]:
     """What to say of each input that has changed, and the output that was made from another."""
-    recorded = ((output, records.read(output)) for output in job.outputs)
     return [
         (change, output)
-        for output, record in recorded
-        if record
+        for output in job.outputs
+        if (record := recorded[output])
         for change in changed_inputs(job, record, digest).values()
     ]
 
