@@ -270,12 +270,20 @@ def _as_read(track: Track, path: str, readers: Iterable[Job]) -> File:
 
 
 def _rows_on(track: Track, table: str, file: str, reached: Mapping[str, None]) -> list[tuple[Row, list[str]]] | None:
-    """Rows of a table, with the columns, that rest on a file, by way of those reached; all where it is the table."""
+    """Rows of a table, with the columns, that rest on a file, by way of those reached.
+
+    All cells where the file is the table, or the table was made from it though it is no input.
+    """
     if not Path(table).exists():
         return None
     inputs = [path for path in track.makers[table].inputs if path in reached]
     found = [
-        (row, {*row.cells} if table == file else {c for path in inputs for c in cells.columns_on(row, path)})
+        (
+            row,
+            {*row.cells}
+            if table == file or not inputs
+            else {c for path in inputs for c in cells.columns_on(row, path)},
+        )
         for row in cells.read(table)
     ]
     return [(row, [c for c, text in row.cells.items() if text and c in columns]) for row, columns in found if columns]

@@ -239,6 +239,18 @@ def test_the_raw_archive_has_the_checksum_that_its_reader_demands(repository, mo
     assert set(resting(repository, f"mirror/{raw}")) == {1, 2, 3}
 
 
+def test_a_table_of_the_paper_rests_on_its_transcription_alone(repository):
+    path, source = "reports/t/published/tables/published_7.csv", "src/isopose/reporting/published/table7.csv"
+    job = replace(repository.job("published_table", ["code.py"], [path]), wildcards={"number": "7"})
+    repository.make(path, "method,mpjpe,note\nours,45.0,\n")
+    repository.record(job, path)
+    repository.jobs.append(job)
+    ((table, [(row, columns)]),) = trace.resting(found(repository), source).tables.items()
+    assert (table, row.number, columns) == (path, 1, ["method", "mpjpe"])
+    text = trace_text.of_rows(found(repository), path, [row])
+    assert f"    raw data    {source}  sha256 " in text and "numbers of the paper, in git" in text
+
+
 def test_licensed_data_is_a_folder_without_a_checksum(repository):
     params = ("""'{"reader": "human36m", "seed": 7}'""",)
     repository.jobs[0] = replace(repository.jobs[0], params=params)
