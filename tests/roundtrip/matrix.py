@@ -62,7 +62,8 @@ def _appended(path: str, line: str) -> Callable[[Path], None]:
 
 
 def _given(*names: str) -> Callable[[dict], bool]:
-    return lambda job: not set(names).isdisjoint(job["parameters"])
+    """Whether a job is given one of the parameters, or a section that has one."""
+    return lambda job: any(f"{name}.".startswith(f"{given}.") for name in names for given in job["parameters"])
 
 
 def _reads(path: str) -> Callable[[dict], bool]:

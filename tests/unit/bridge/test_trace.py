@@ -58,9 +58,12 @@ def repository(track):
     for output in (output for job in jobs for output in job.outputs):
         track.make(output, output)
     for name in ("a", "b"):
-        content = {"format": 1, "key": f"t/e/iso/test/{name}", "params": {"smoothness": 0.25}}
+        content = {"format": 1, "key": f"t/e/iso/test/{name}", "parent": None, "tags": {}, "metrics": {}}
         for path in (run_record(name), copy(name)):
-            track.make(path, json.dumps(content | {"summary": {"mpjpe_after": 80.5}, "inputs": {}}))
+            track.make(
+                path,
+                json.dumps(content | {"params": {"smoothness": 0.25}, "summary": {"mpjpe_after": 80.5}, "inputs": {}}),
+            )
     track.make(TABLE, "\n".join(LINES) + "\n")
     for made in jobs:
         for output in made.outputs:
