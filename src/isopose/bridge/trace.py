@@ -5,7 +5,6 @@ Paths are relative to the current folder, which is the repository. Files that ar
 
 import difflib
 import functools
-import importlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ from isopose.bridge import cells, changes, graph, ledger, records
 from isopose.bridge.cells import Row
 from isopose.bridge.graph import Job, on_this_machine
 from isopose.bridge.records import Record
-from isopose.datasets import preprocess
 from isopose.datasets.official import RAW_VARIABLE
-from isopose.datasets.sources import MIRROR_VARIABLE
+from isopose.datasets.preprocess import READERS
+from isopose.datasets.sources import MIRROR_VARIABLE, reader_module
 from isopose.errors import UserError
 from isopose.files import sha256
 
@@ -240,10 +239,10 @@ def _raw(track: Track, job: Job) -> list[File]:
     record = track.record(job.outputs[0])
     (options,) = changes.objects(record.params if record else job.params)
     reader = options["reader"]
-    if reader not in preprocess.READERS:
+    if reader not in READERS:
         folder = Path(os.environ.get(RAW_VARIABLE, "data/raw"), reader).as_posix()
         return [File(folder, None, None, "a folder, of which no checksum is kept")]
-    module = importlib.import_module(preprocess.READERS[reader].__module__)
+    module = reader_module(reader)
     if not hasattr(module, "ARCHIVE"):
         return []  # it makes its motion from the parameters alone
     here = track.digest(Path(os.environ.get(MIRROR_VARIABLE, ""), module.ARCHIVE).as_posix())
