@@ -152,8 +152,8 @@ def test_jobs_of_one_rule_on_the_same_inputs_are_told_together(repository):
     """The two runs of ISO: what they share once, what is each one's own behind its name."""
     for number, name, smoothness in ((1, "a", 0.25), (3, "b", 0.5)):
         repository.jobs[number] = replace(repository.jobs[number], wildcards={"name": "x", "weighting": name})
-        content = {"format": 1, "key": name, "params": {"seed": 3, "smoothness": smoothness}}
-        repository.make(copy(name), json.dumps(content))
+        content = json.loads(Path(copy(name)).read_text()) | {"key": name, "summary": {}}
+        repository.make(copy(name), json.dumps(content | {"params": {"seed": 3, "smoothness": smoothness}}))
     rows = cells.read(TABLE)[:2]
     text = trace_text.of_rows(found(repository), TABLE, rows)
     blocks = [block for block in text.split("\n\n") if block.startswith("refine ")]
@@ -171,7 +171,7 @@ def test_generated_motion_has_its_seed_and_no_raw_file(repository):
 @pytest.mark.parametrize("published", [False, True])
 def test_an_input_that_changed_since_is_told(repository, published):
     if published:
-        repository.publish(repository.jobs)
+        ledger.write("t", ledger.current("t", repository.jobs))
     before = checksum(MOTION)
     assert "changed since: " not in printed(repository)
     edit(MOTION)
@@ -201,7 +201,7 @@ def test_a_parameter_that_is_otherwise_now_is_told(repository):
 
 
 def test_what_is_not_here_is_known_from_the_ledger(repository):
-    repository.publish(repository.jobs)
+    ledger.write("t", ledger.current("t", repository.jobs))
     whole = printed(repository)
     expected = {path: checksum(path) for path in (MOTION, poses("a"), scores("a"))}
     for path in expected:
