@@ -7,6 +7,7 @@ came from elsewhere, its run is replayed into MLflow.
 
 import json
 import logging
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,6 +22,9 @@ import typer
 from isopose import stage
 from isopose.errors import UserError
 from isopose.files import sha256, write_text
+
+# Who wants MLflow to report its use to its makers sets this to false.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 _RECORD_FORMAT = 1
 # MLflow's own limits: of one request, and of a parameter's value, which it would otherwise refuse.
