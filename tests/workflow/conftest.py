@@ -27,11 +27,18 @@ class Project:
         variables = os.environ | {"PYTHONPATH": str(self.folder / "src"), "OMP_NUM_THREADS": "1"} | self.variables
         return {name: value for name, value in variables.items() if value is not None}
 
+    @classmethod
+    def at(cls, folder: Path) -> "Project":
+        """A working copy that is there."""
+        project = cls.__new__(cls)
+        project.folder, project.variables = folder, {}
+        return project
+
     def copy(self, folder: Path) -> "Project":
         """This project once more, with all that was computed in it."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
-        copy = Project.__new__(Project)
-        copy.folder, copy.variables = folder, dict(self.variables)
+        copy = Project.at(folder)
+        copy.variables |= self.variables
         return copy
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
