@@ -3,6 +3,7 @@
 It calls Snakemake's API down to its private methods, which promise nothing between versions: hence ``TESTED``.
 """
 
+import functools
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from isopose.errors import UserError
 # Snakemake's versions with which tests/roundtrip passes; pyproject.toml pins the same.
 TESTED = ("9.27.1",)
 _PROFILE = Path("profiles/default/config.yaml")
-# Folders as text with a slash at the end: a track has tens of thousands of inputs, too many for pathlib.
+# Folders as text, with a slash at the end: pathlib is slow on as many paths as a track has.
 _PACKAGE = os.path.join(os.path.dirname(isopose.__file__), "")
 _IN_REPOSITORY = "src/isopose/"
 
@@ -169,8 +170,13 @@ def _follows(dag: object, job: object) -> bool:
 
 def in_repository(path: str) -> str:
     """An input's path; that of a module as in the repository, from wherever the package is imported."""
-    full = os.path.abspath(path)
-    return _IN_REPOSITORY + full.removeprefix(_PACKAGE) if full.startswith(_PACKAGE) else str(path)
+    return _in_repository(str(path), os.getcwd())
+
+
+@functools.cache  # the records of a large track name the same inputs a million times
+def _in_repository(path: str, folder: str) -> str:
+    full = os.path.normpath(os.path.join(folder, path))
+    return _IN_REPOSITORY + full.removeprefix(_PACKAGE) if full.startswith(_PACKAGE) else path
 
 
 def on_this_machine(path: str) -> str:

@@ -94,12 +94,15 @@ def _of_inputs(changes: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 def _changed_inputs(job: Job, recorded: Recorded, digest: Callable[[str], str]) -> list[tuple[str, str]]:
     """What to say of each input that has changed, and the output that was made from another."""
-    return [
-        (change, output)
-        for output in job.outputs
-        if (record := recorded[output])
-        for change in changed_inputs(job, record, digest).values()
-    ]
+    found: list[tuple[str, str]] = []
+    inputs, changes = None, {}
+    for output in job.outputs:
+        record = recorded[output]
+        if record and record.inputs != inputs:  # outputs of one run have the same
+            inputs, changes = record.inputs, changed_inputs(job, record, digest)
+        if record:
+            found += [(change, output) for change in changes.values()]
+    return found
 
 
 def _without_job(track: str, jobs: list[Job]) -> list[str]:
