@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -63,11 +64,20 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("repository"))
     under_git(project)
     commit(project, "first")
-    for stage in stages(project.folder).values():
-        for path in entries(stage):
-            (project.folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (project.folder / path).write_text(f"{path}\n")
+    fake(project, (path for path in outputs(project) if not path.startswith("provenance/")))
     return project
+
+
+def outputs(project: Project) -> list[str]:
+    """What the stages of the smoke track's dvc.yaml make, the ledger's entries among them."""
+    return [path for stage in stages(project.folder).values() for path in entries(stage)]
+
+
+def fake(project: Project, paths: Iterable[str]) -> None:
+    """Write something in the place of each output."""
+    for path in paths:
+        (project.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (project.folder / path).write_text(f"{path}\n")
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ def test_an_experiment_changes_one_number_and_its_record_says_so(author, experim
     assert '"bins": 10' in "".join(entry["params"])
     assert experiment.planned(CALIBRATION) == {}
     told = bridge(experiment, "verify", check=False).stdout.splitlines()
-    assert told and all(line.startswith(f"input {CALIBRATION}: sha256 ") for line in told)  # what follows has not run
+    assert told and not [line for line in told if line.startswith(CALIBRATION)]  # what follows has not run
 
 
 def test_experiments_are_shown_with_their_numbers(experiment):
