@@ -118,7 +118,7 @@ def text(track: str, jobs: Iterable[Job], parameters: Mapping[str, Mapping[str, 
             )
         outputs[name] = job.outputs[0]
         stages[name] = _stage(track, job, parameters, in_git)
-    return _HEAD + yaml.safe_dump({"stages": stages}, sort_keys=False, allow_unicode=True, width=120)
+    return _HEAD + yaml.dump({"stages": stages}, None, yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def stage_name(job: Job) -> str:
