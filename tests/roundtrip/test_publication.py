@@ -101,7 +101,7 @@ def test_a_clone_without_the_remote_is_told_and_can_go_on_later(clone, author):
     remote.rename(remote.with_name("elsewhere"))
     done = bridge(clone, "restore", check=False)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: dvc pull: failed")
+    assert done.stderr.splitlines()[-1].startswith("error: dvc: ")
     assert "Traceback" not in done.stderr
     remote.with_name("elsewhere").rename(remote)
     bridge(clone, "restore")

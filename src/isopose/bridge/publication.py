@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from isopose import config, tracking
-from isopose.bridge import dvc_file, ledger, records, verification
+from isopose.bridge import dvc_fetch, dvc_file, ledger, records, verification
 from isopose.bridge.changes import declared
 from isopose.bridge.graph import Job, in_order, on_this_machine, parameter_files
 from isopose.bridge.records import Record
@@ -60,7 +60,7 @@ def restore(track: str, jobs: Sequence[Job]) -> list[str]:
     missing = sorted(path for path in wanted & known if not Path(path).exists())
     try:
         if missing:
-            _dvc("pull", *missing)
+            dvc_fetch.fetch(track, missing)
     finally:
         refused = ledger.install(track, kept)
     return refused
