@@ -123,6 +123,6 @@ def _dvc(command: str, *arguments: str) -> None:
         raise UserError("dvc: is not installed; expected the environment that `make venv` builds") from error
     if status:
         raise UserError(
-            f"dvc {command}: failed with exit status {status}; its own message is above; nothing else was changed,"
-            " so that the same command can be typed again"
+            f"dvc {command}: failed with exit status {status}; its own message is above; what is published is not"
+            " whole: type the same command again before anything is committed to git"
         )

@@ -352,7 +352,7 @@ def test_a_table_that_is_not_there_is_refused_with_the_nearest_or_with_what_make
     with pytest.raises(UserError, match=f"is no table of the track 't'; .* did you mean {TABLE}"):
         trace.table_rows(found(repository), "reports/t/e/tables/isos.csv", "1")
     Path(TABLE).unlink()
-    with pytest.raises(UserError, match=f"workflow/run t --cores all`.*restore --track t {TABLE}`"):
+    with pytest.raises(UserError, match=f"python -m isopose.bridge run --track t`.*restore --track t {TABLE}`"):
         row(repository, "1")
 
 
