@@ -139,7 +139,8 @@ def table_rows(track: Track, path: str, wanted: str) -> list[Row]:
     if not Path(path).exists():
         raise UserError(
             f"{path}: is not here; expected the table of a finished run; type"
-            f" `python -m isopose.bridge run --track {track.name}`, or, where it was published, `python -m isopose.bridge restore --track {track.name} {path}`"
+            f" `python -m isopose.bridge run --track {track.name}`, or, where it was published,"
+            f" `python -m isopose.bridge restore --track {track.name} {path}`"
         )
     rows = cells.find(path, cells.read(path), wanted)
     for run in (run for row in rows for run in row.runs if not _scores(track, path, row, run)):
