@@ -36,6 +36,10 @@ class Camera:
     size: tuple[int, int] = (1000, 1000)
 
 
+UPRIGHT = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+"""Rotation from a world with z up to a camera that looks along y, level: where nothing is known of a camera's tilt."""
+
+
 def world_to_camera(points: np.ndarray, camera: Camera) -> np.ndarray:
     """Move points (..., 3) from the world to the camera frame."""
     return (points - camera.T) @ camera.R.T

@@ -10,7 +10,8 @@ from isopose import config as parameters
 from isopose import failures
 from isopose.bridge import ledger
 from isopose.bridge.names import Parameters, derived, laid_over, options, text
-from isopose.datasets.official import OFFICIAL
+from isopose.datasets.availability import present_only
+from isopose.datasets.official import OFFICIAL, RAW_VARIABLE
 from isopose.datasets.store import NEED_MAPS
 from isopose.errors import UserError
 from isopose.modules import source_files
@@ -24,6 +25,14 @@ except UserError as error:
 # Tables have their rows in the order of params.yaml, whatever an overlay changes of them.
 config = parameters.in_order(config, parameters.load(Path("params.yaml")))
 config = parameters.drop_nulls(config, ("sources", "evaluations", "variants"))
+
+# What absent datasets leave out stands on the page, with where to apply for them.
+try:
+    config, ABSENCES = present_only(config, Path(os.environ.get(RAW_VARIABLE, "data/raw")))
+except UserError as error:
+    raise WorkflowError(error)
+for absence in ABSENCES:
+    logger.warning(f"not available: {absence.what}, which needs {', '.join(absence.datasets)}")
 
 if not config["evaluations"]:
     raise WorkflowError(

@@ -14,11 +14,11 @@ from isopose.errors import UserError
 RAW_VARIABLE = "ISOPOSE_RAW_DATA"
 """Environment variable that names the folder with a folder for every dataset."""
 
-PER_FRAME = ("activity",)
+PER_FRAME = ("activity", "boxes")
 """Attributes of a clip that hold a value for each frame."""
 
 
-OFFICIAL = ("human36m", "humaneva", "mpi_inf_3dhp", "three_dpw")
+OFFICIAL = ("human36m", "humaneva", "mpi_inf_3dhp", "three_dpw", "penn_action")
 """Names of the readers, which are modules beside this one with ``PARAMETERS``, those that apply to it with their types,
 and ``read_source(root, cache, options)``, which yields clips. Imported by name, so that one's edit is not all's.
 """

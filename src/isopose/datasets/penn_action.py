@@ -3,13 +3,18 @@
 The conventions and their sources: docs/datasets/penn_action.md.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import NoneType
+from typing import Any
 
 import numpy as np
 
+from isopose.camera import UPRIGHT, Camera
 from isopose.datasets.images import Clip2D
 from isopose.datasets.raw_files import CACHE, Part, locate
+from isopose.datasets.sources import check_known
+from isopose.datasets.store import Clip, View
 from isopose.datasets.worker import Arrays, Worker
 from isopose.errors import UserError
 from isopose.skeleton import JOINTS
@@ -29,7 +34,46 @@ PENN_JOINTS = (
 ORIGIN = 1.0
 """MATLAB's pixels: the first is 1."""
 
+SPLITS = ("train", "test")
+
+CAMERA = "camera"
+
+FOCAL = 1.145
+"""Focal length over the longer side of the image, as of Human3.6M's cameras: Penn Action tells nothing of its own."""
+
 _LARGEST = 1e5
+
+PARAMETERS = {"splits": list, "actions": (list, NoneType)}
+
+
+def read_source(root: Path, cache: Path, options: Mapping[str, Any]) -> Iterator[Clip]:
+    """The clips that a source's parameters ask for, of 2D labels alone, at the rate that ``fps`` takes them to have."""
+    check_known(options["splits"], SPLITS, "split", SOURCE)
+    for found in read_clips(root, cache):
+        if found.split in options["splits"] and found.action in (options["actions"] or [found.action]):
+            yield without_3d(found, options["fps"])
+
+
+def without_3d(found: Clip2D, fps: float) -> Clip:
+    """The sequence of a video: joints3d NaN, one view, and a camera that is presumed, upright and at :data:`FOCAL`.
+
+    Attributes: ``split``, ``viewpoint``, ``image_folder`` and ``first_image`` as 3DPW's, ``boxes`` (F, 4), px.
+    """
+    width, height = found.size
+    K = np.array([[FOCAL * max(found.size), 0, width / 2], [0, FOCAL * max(found.size), height / 2], [0, 0, 1]])
+    places = {"image_folder": f"{FRAMES}/{found.id}", "first_image": 1, "boxes": found.boxes.astype(np.float32)}
+    return Clip(
+        id=found.id,
+        joints3d=np.full((len(found.points), len(JOINTS), 3), np.nan, np.float32),
+        joint_valid=found.joint_valid,
+        subject=found.id,
+        action=found.action,
+        fps=float(fps),
+        source=SOURCE,
+        attributes={"split": found.split, **found.attributes, **places},
+        cameras={CAMERA: Camera(K, UPRIGHT, np.zeros(3), size=found.size)},
+        views={CAMERA: View(CAMERA, found.points.astype(np.float32), visible=found.visible)},
+    )
 
 
 def read_clips(root: Path, cache: Path = CACHE) -> Iterator[Clip2D]:

@@ -48,7 +48,11 @@ class View:
 
 @dataclass
 class Clip:
-    """A stretch of motion: joints3d (F, 17, 3), m, world frame (z up); joint_valid (17,) bool."""
+    """A stretch of motion: joints3d (F, 17, 3), m, world frame (z up); joint_valid (17,) bool.
+
+    A joint that a dataset lacks is an estimate, so that every body is whole: it is not scored and no label in training.
+    A clip of 2D labels alone has NaN for joints3d.
+    """
 
     id: str
     joints3d: np.ndarray
@@ -60,6 +64,11 @@ class Clip:
     attributes: dict[str, Any] = field(default_factory=dict)
     cameras: dict[str, Camera] = field(default_factory=dict)
     views: dict[str, View] = field(default_factory=dict)
+
+    @property
+    def only_2d(self) -> bool:
+        """Whether the clip has 2D labels alone."""
+        return bool(np.isnan(self.joints3d).all())
 
     def camera_joints(self, view: str) -> np.ndarray:
         """Joints (F, 17, 3), m, in the camera frame of a view."""

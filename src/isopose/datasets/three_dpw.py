@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from isopose.camera import Camera, project
+from isopose.camera import UPRIGHT, Camera, project
+from isopose.datasets.body_shape import DIMENSIONS
 from isopose.datasets.raw_files import CACHE, Part, locate
 from isopose.datasets.sources import check_known, runs
 from isopose.datasets.store import Clip, View
@@ -42,13 +43,13 @@ JOINT_TABLE: Mapping[str, str] = MappingProxyType(
 )
 """The SMPL joint in the place of each of the 17 joints; ``head``, the top of the head, has none."""
 
+CROWN = DIMENSIONS["head"].mean / DIMENSIONS["neck"].mean
+"""Ears to the top of the head over shoulders to ears: where the missing ``head`` is put, on the line of these two."""
+
 _LARGEST = 1e4
 """Largest coordinate, m, and largest pixel that is taken for one."""
 
 _ROTATION_TOLERANCE = 1e-3
-
-_UPRIGHT = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-"""Rotation from a world with z up to a camera that looks along y, level."""
 
 _log = logging.getLogger(__name__)
 
@@ -154,12 +155,14 @@ def _clip(name: str, sequence: PoseSequence, person: int, smpl: np.ndarray, firs
     points = np.full((len(smpl), len(JOINTS), 3), np.nan)
     for joint, source in JOINT_TABLE.items():
         points[:, JOINTS.index(joint)] = smpl[:, SMPL_JOINTS.index(source)]
+    thorax, ears = (points[:, JOINTS.index(joint)] for joint in ("thorax", "neck"))
+    points[:, JOINTS.index("head")] = ears + CROWN * (ears - thorax)
     # the principal point is the middle of the image; the file says no more of its size
     size = (round(2 * sequence.K[0, 2]), round(2 * sequence.K[1, 2]))
-    camera = Camera(sequence.K, _UPRIGHT, np.zeros(3), size=size)
+    camera = Camera(sequence.K, UPRIGHT, np.zeros(3), size=size)
     return Clip(
         id=name,
-        joints3d=points @ _UPRIGHT,
+        joints3d=points @ UPRIGHT,
         joint_valid=np.array([joint in JOINT_TABLE for joint in JOINTS]),
         subject=f"{sequence.name}_{person}",
         action="_".join(sequence.name.split("_")[1:-1]) or sequence.name,

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from isopose.arrays import check_array
-from isopose.evaluation.metrics import mpjpe
 from isopose.iso.projection import Fit, weak_perspective
 from isopose.iso.weights import Weighting
 from isopose.skeleton import NUM_JOINTS
@@ -102,7 +101,8 @@ def optimise(
         tolerance: early exit. A clip keeps the pose of the first iteration in which its own objective, Eq. 10 over its
             frames, fell by no more than this share of it (of the discriminator, its last loss counts);
             all stop together, by the objective of the batch, where they share variables. 0: never.
-        reference: true poses `(F, 17, 3)`; adds `mpjpe` to the trace and changes nothing else.
+        reference: true poses `(F, 17, 3)`, NaN for a joint that is not known; adds `mpjpe`, over the known joints, to
+            the trace and changes nothing else.
 
     Raises:
         ValueError: names the argument that has another shape, holds NaN or infinity, or a clip without frames; or
@@ -151,7 +151,7 @@ def optimise(
                 "adversarial": adversarial_loss.detach(),
                 "pixels": distance.detach().mean(-1).sum(),
             }
-            | ({} if reference is None else {"mpjpe": mpjpe(current.detach(), reference).sum()})
+            | ({} if reference is None else {"mpjpe": _error(current.detach(), reference).sum()})
         )
         if exits:
             smooth = smoothness * _step_squares(current.detach(), step_scale)
@@ -256,6 +256,11 @@ class _EarlyExit:
                 self._stopped = pose.clone()  # the pose moves in place
         self._before = losses
         return (self.lengths * self.moving).sum()
+
+
+def _error(pose: Tensor, reference: Tensor) -> Tensor:
+    """MPJPE `(F,)` over the joints of which the reference `(F, 17, 3)` is known."""
+    return torch.linalg.norm(pose - reference, dim=-1).nanmean(-1)
 
 
 def _coordinates_first(points: Tensor) -> Tensor:

@@ -178,7 +178,7 @@ def refine(
 class _View:
     """What ISO needs of a view: arrays of F frames, keypoints and the crop's camera in heatmap pixels.
 
-    observations: what the lifter saw, where it is optimised.
+    reference: NaN for joints that the dataset does not have; observations: what the lifter saw, where it is optimised.
     """
 
     key: ViewKey
@@ -214,7 +214,7 @@ def _views(
             poses.read(key),
             _pinhole_keypoints(found, camera).astype(np.float32),
             calibrator(found.confidence).astype(np.float32),
-            joints - joints[:, :1],
+            np.where(clip.joint_valid[:, None], joints - joints[:, :1], np.float32(np.nan)),
             *crop_intrinsics(camera.K, found.boxes, found.map_size),
             _observe(detections, key, found, camera, lifter.uses_maps) if lifter else None,
         )

@@ -36,8 +36,11 @@ def run(sequences: Path, output: Path, projection: str) -> None:
 def label(clip: Clip, projection: str) -> Clip:
     """The clip with the visibility `(F, 17)` of every view.
 
-    A joint is visible when the Cylinder Man does not hide it, no occluder covers it and it lies inside the image.
+    A joint is visible when the Cylinder Man does not hide it, no occluder covers it and it lies inside the image. Clips
+    of 2D labels alone keep those that they came with.
     """
+    if clip.only_2d:
+        return clip
     # The views of one camera, with and without occluders, share the body's own occlusion.
     view_of = {view.camera: name for name, view in clip.views.items()}
     joints = [clip.camera_joints(name) for name in view_of.values()]

@@ -67,8 +67,9 @@ class Frames:
     """All frames of a role's views, one after the other; N frames, V views.
 
     observed: coordinates (N, 17, 2), confidence (N, 17), box (N, 3) as in Observations; maps or None;
-    joints3d (N, 17, 3), m, camera frame; joints2d (N, 17, 2): ground truth in crop coordinates; visible (N, 17);
-    rotations (V, 3, 3): world to camera; starts (V + 1,): first frame of each view; clips: the views of each clip.
+    joints3d (N, 17, 3), m, camera frame, NaN for 2D labels alone; joints2d (N, 17, 2): truth in crop coordinates;
+    visible (N, 17): seen, and a label; valid (V, 17): the view's dataset has the joint; rotations (V, 3, 3): world to
+    camera; starts (V + 1,): first frame of each view; clips: the views of each clip.
     """
 
     coordinates: Tensor
@@ -78,6 +79,7 @@ class Frames:
     joints3d: Tensor
     joints2d: Tensor
     visible: Tensor
+    valid: Tensor
     rotations: Tensor
     starts: np.ndarray
     clips: list[list[int]]
@@ -106,11 +108,17 @@ class Frames:
             _join_maps([view.detections.maps for view in views]) if with_maps else None,
             joined([view.joints3d for view in views]),
             joined([to_crop(label.joints2d, box) for label, box in zip(labels, boxes, strict=True)]),
-            joined([label.visible for label in labels]),
+            joined([label.visible & view.clip.joint_valid for view, label in zip(views, labels, strict=True)]),
+            joined([view.clip.joint_valid[None] for view in views]),
             joined([camera.R[None] for camera in cameras]),
             np.cumsum([0, *(len(box) for box in boxes)]),
             list(members.values()),
         )
+
+    @property
+    def only_2d(self) -> bool:
+        """Whether some of the frames have 2D labels alone."""
+        return bool(self.joints3d.isnan().any())
 
     @property
     def mean_pose(self) -> Tensor:
@@ -136,7 +144,7 @@ def _join_maps(parts: list[SparseMaps]) -> SparseMaps:
 @dataclass(frozen=True)
 class Batch:
     """B clips of T frames: inputs, root-relative poses (B, T, 17, 3), m, camera rotations (B, 3, 3), 2D ground truth
-    (B, T, 17, 2) in crop coordinates and visible (B, T, 17).
+    (B, T, 17, 2) in crop coordinates, visible (B, T, 17) and valid (B, 17), as of :class:`Frames`.
     """
 
     observations: Observations
@@ -144,6 +152,7 @@ class Batch:
     rotations: Tensor
     joints2d: Tensor
     visible: Tensor
+    valid: Tensor
 
     def to(self, device: torch.device | str) -> "Batch":
         """Copy to a device."""
@@ -210,6 +219,7 @@ class Sampler:
             frames.rotations[views],
             frames.joints2d[index],
             frames.visible[index],
+            frames.valid[views],
         )
 
     def _coin(self, probability: float) -> Tensor:
@@ -255,7 +265,13 @@ class Sampler:
             maps=maps and move_pixels(maps, moved * (maps.size / 2), clips),
         )
         poses = there - there[..., :1, :]
-        return Batch(observations, poses, rotations @ batch.rotations, batch.joints2d + moved, batch.visible)
+        return replace(
+            batch,
+            observations=observations,
+            poses=poses,
+            rotations=rotations @ batch.rotations,
+            joints2d=batch.joints2d + moved,
+        )
 
     def _mirrored(self, batch: Batch) -> Batch:
         """Mirror some clips: their camera's "rotation" then contains the reflection, as Eq. 2 needs it."""
@@ -287,4 +303,5 @@ class Sampler:
             choose(_MIRROR_X @ batch.rotations, batch.rotations),
             choose(batch.joints2d[..., order, :] * torch.tensor([-1.0, 1.0]), batch.joints2d),
             choose(batch.visible[..., order], batch.visible),
+            choose(batch.valid[..., order], batch.valid),
         )

@@ -93,22 +93,25 @@ def load_data(
 
 
 def validation_mpjpe(lifter: Lifter, views: list[LabelledView]) -> float:
-    """MPJPE over all frames and 17 joints of the views, m."""
+    """MPJPE over all frames of the views, and the joints that they have, m."""
     errors = []
     for view in views:
         camera = view.clip.cameras[view.clip.views[view.key.view].camera]
-        errors.append(mpjpe(lift(lifter, view.detections, camera), _root_relative(view)))
+        errors.append(_mpjpe(lift(lifter, view.detections, camera), view))
     return float(np.concatenate(errors).mean())
 
 
 def mean_pose_mpjpe(mean_pose: np.ndarray, views: list[LabelledView]) -> float:
     """MPJPE of always answering with the mean training pose, m."""
-    targets = np.concatenate([_root_relative(view) for view in views])
-    return float(mpjpe(np.broadcast_to(mean_pose, targets.shape), targets).mean())
+    errors = [_mpjpe(np.broadcast_to(mean_pose, view.joints3d.shape), view) for view in views]
+    return float(np.concatenate(errors).mean())
 
 
-def _root_relative(view: LabelledView) -> np.ndarray:
-    return view.joints3d - view.joints3d[:, :1]
+def _mpjpe(predicted: np.ndarray, view: LabelledView) -> np.ndarray:
+    """MPJPE (F,), m, of root-relative poses (F, 17, 3) of a view, over the joints that it has."""
+    target = view.joints3d - view.joints3d[:, :1]
+    valid = view.clip.joint_valid
+    return mpjpe(predicted[:, valid], target[:, valid])
 
 
 class Trainer:
@@ -149,7 +152,8 @@ class Trainer:
         self, frames: Frames, clips: int, pairs: bool, generator: torch.Generator, virtual: bool = False
     ) -> Sampler:
         params = self.params
-        augmentation = {"flip": params["flip"], "rotate3d": params["rotate3d"]}
+        # 2D labels cannot be turned in space.
+        augmentation = {"flip": params["flip"], "rotate3d": 0.0 if frames.only_2d else params["rotate3d"]}
         if virtual:
             augmentation["virtual_views"] = params["virtual_views"]
         return Sampler(frames, clips, params["frames"], generator, pairs, **augmentation)
@@ -196,7 +200,7 @@ class Trainer:
 
     def _supervised(self, predicted: Tensor, batch: Batch) -> dict[str, Tensor]:
         unit = self.params["loss_unit"]
-        terms = {"pose": losses.pose_loss(predicted, batch.poses, unit)}
+        terms = {"pose": losses.pose_loss(predicted, batch.poses, unit, batch.valid[:, None])}
         if self.params["weights"]["multi_view"] > 0:
             first, second = predicted.chunk(2)
             terms["multi_view"] = losses.multi_view_loss(first, second, *batch.rotations.chunk(2), unit)

@@ -27,10 +27,15 @@ _LARGEST_SPREAD = 1.0
 """No person's joints are further than this from their mean, as root mean square, m."""
 
 
-def pose_loss(predicted: Tensor, target: Tensor, unit: float) -> Tensor:
-    """L_3d (Eq. 1): mean squared distance of joints, both (..., 17, 3), m."""
+def pose_loss(predicted: Tensor, target: Tensor, unit: float, counted: Tensor | None = None) -> Tensor:
+    """L_3d (Eq. 1): mean squared distance of joints, both (..., 17, 3), m.
+
+    counted: which joints are labels, broadcast to (..., 17); all if None.
+    """
     check_array("target", target, tuple(predicted.shape))
-    return (predicted - target).square().sum(-1).mean() / unit**2
+    squares = (predicted - target).square().sum(-1)
+    weights = torch.ones_like(squares) if counted is None else counted.to(squares).expand_as(squares)
+    return (weights * squares).sum() / weights.sum() / unit**2
 
 
 def multi_view_loss(

@@ -133,3 +133,23 @@ def test_mutations_are_read_or_refused_in_one_line(tmp_path, worker, compressed)
             assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
             refused += 1
     assert refused
+
+
+def test_a_video_becomes_a_clip_without_3d(tmp_path):
+    content, places, visibility, boxes = generator.annotation()
+    generator.write(tmp_path, {1: content, 2: generator.annotation(7, seed=1, train=False, action="bowl")[0]})
+    options = {"splits": ["train"], "actions": None, "fps": 50}
+    (clip,) = penn_action.read_source(tmp_path, tmp_path / "cache", options)
+    assert clip.only_2d and clip.fps == 50 and clip.joints3d.shape == (46, 17, 3)
+    view = clip.views["camera"]
+    wrist, seen = JOINTS.index("l_wrist"), visibility[:, generator.JOINTS.index("left_wrist")]
+    np.testing.assert_array_equal(view.visible[:, wrist], seen)
+    np.testing.assert_allclose(view.joints2d[seen, wrist], places["left_wrist"][seen], rtol=1e-6)
+    np.testing.assert_allclose(clip.attributes["boxes"], boxes, rtol=1e-6)
+    assert clip.attributes["image_folder"] == "Penn_Action/frames/0001" and clip.attributes["first_image"] == 1
+    K = clip.cameras["camera"].K  # the middle of the 481 x 272 image, square pixels
+    assert (K[0, 0], K[0, 2], K[1, 2]) == (pytest.approx(1.145 * 481), 240.5, 136) and K[0, 0] == K[1, 1]
+    bowls = penn_action.read_source(tmp_path, tmp_path / "cache", options | {"splits": ["test"], "actions": ["bowl"]})
+    assert [clip.id for clip in bowls] == ["0002"]
+    with pytest.raises(UserError, match="penn_action: has no split 'validation'; expected one of test, train"):
+        list(penn_action.read_source(tmp_path, tmp_path / "cache", options | {"splits": ["validation"]}))

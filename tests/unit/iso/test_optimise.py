@@ -71,6 +71,16 @@ def test_exact_keypoints_do_not_increase_the_reprojection_error(options, detach_
     assert result.trace["mpjpe"][-1] < result.trace["mpjpe"][0]
 
 
+def test_the_error_in_the_trace_is_over_known_joints():
+    truth, pose, keypoints, confidence = motion(12)
+    known = truth.copy()
+    known[:, [7, 9]] = np.nan
+    result = optimise(pose, keypoints, confidence, weighting=CONSTANT, iterations=2, reference=known)
+    counted = [joint for joint in range(17) if joint not in (7, 9)]
+    errors = [np.linalg.norm(each[:, counted] - truth[:, counted], axis=-1).mean() for each in (pose, result.pose)]
+    np.testing.assert_allclose(result.trace["mpjpe"][[0, -1]], errors, rtol=1e-5)
+
+
 def fixed(scale, shift):
     """A projection of constant scale and shift, whatever it is fitted to."""
     return lambda pose, keypoints, confidence: (

@@ -59,3 +59,10 @@ def test_stage_copies_the_store(clip, tmp_path):
 def test_a_store_without_views_passes_through(clip):
     clip.views.clear()
     assert label.label(clip, "perspective").views == {}
+
+
+def test_labels_of_2d_data_alone_are_kept(clip):
+    clip.joints3d[:] = np.nan
+    seen = np.random.default_rng(1).random((6, 17)) < 0.5
+    clip.views = {"cam1": View("cam1", clip.views["cam1"].joints2d, visible=seen)}
+    np.testing.assert_array_equal(label.label(clip, "perspective").views["cam1"].visible, seen)

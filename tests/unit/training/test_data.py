@@ -4,9 +4,9 @@ import torch
 
 from isopose.datasets.store import DetectionStore, SequenceStore
 from isopose.errors import UserError
-from isopose.skeleton import BONES
+from isopose.skeleton import BONES, JOINTS
 from isopose.training.data import Frames, Sampler, read_views
-from isopose.training.losses import multi_view_loss
+from isopose.training.losses import multi_view_loss, projection_loss
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +152,40 @@ def test_frames_without_maps_are_the_same_but_for_the_maps(motion, plain):
         Frames.load(plain / "train.h5", stores, with_maps=True)
     with pytest.raises(UserError, match=r"validation\.h5: 'test/b/cam1': has keypoints without heatmaps"):
         read_views(plain / "validation.h5", stores, with_maps=True)
+
+
+def rewritten(motion, tmp_path, change):
+    """The training role with its clips changed."""
+    with SequenceStore(motion / "sequences.h5") as source, SequenceStore.create(tmp_path / "changed.h5") as target:
+        for name in source.clips():
+            clip = source.read(name)
+            change(clip)
+            target.write(clip)
+    return Frames.load(motion / "train.h5", {"test": tmp_path / "changed.h5"}, with_maps=True)
+
+
+def test_joints_that_a_dataset_lacks_are_no_labels(motion, tmp_path):
+    def lacks_spine(clip):
+        clip.joint_valid[JOINTS.index("spine")] = False
+
+    frames = rewritten(motion, tmp_path, lacks_spine)
+    valid = [name != "spine" for name in JOINTS]
+    assert frames.valid.bool().tolist() == [valid] * 4 and not frames.only_2d
+    assert not frames.visible[:, JOINTS.index("spine")].any() and frames.visible.any()
+    batch = sampler(frames, flip=0.5).draw()
+    assert batch.valid.bool().tolist() == [valid] * 6
+
+
+def test_2d_labels_alone_give_the_projection_loss(motion, tmp_path):
+    def forget(clip):
+        clip.joints3d[:] = np.nan
+        for view in clip.views.values():
+            view.joints2d[~view.visible] = np.nan
+
+    frames = rewritten(motion, tmp_path, forget)
+    assert frames.only_2d
+    batch = sampler(frames, flip=0.5).draw()
+    predicted = torch.randn(batch.poses.shape, requires_grad=True)
+    loss = projection_loss(predicted, batch.joints2d, batch.visible, batch.observations.box, 0.1)
+    loss.backward()
+    assert loss > 0 and predicted.grad.isfinite().all() and predicted.grad.any()

@@ -41,6 +41,16 @@ def test_pose_loss_is_eq_1():
     assert losses.pose_loss(predicted, target, UNIT).item() == pytest.approx(total / (2 * 3 * 17))
 
 
+def test_pose_loss_leaves_out_joints_that_are_no_labels():
+    predicted, target = poses(2, 3), poses(2, 3, seed=1)
+    counted = torch.ones(2, 17, dtype=bool)
+    counted[0, [7, 9]] = False
+    squares = (predicted - target).square().sum(-1).numpy() / UNIT**2
+    terms = [squares[clip][:, counted[clip].numpy()].ravel() for clip in range(2)]
+    found = losses.pose_loss(predicted, target, UNIT, counted[:, None])
+    assert found.item() == pytest.approx(np.concatenate(terms).mean())
+
+
 def test_multi_view_loss_is_eq_2():
     first_rotation, second_rotation = Rotation.random(2, rng=0), Rotation.random(2, rng=1)
     world = poses(2, 5)

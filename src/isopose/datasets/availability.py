@@ -1,0 +1,102 @@
+"""What of a track can run with the licensed datasets that are there, and by name what cannot, with those it lacks."""
+
+import copy
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from isopose.config import merge
+from isopose.datasets.check import LICENSED
+from isopose.datasets.raw_files import places
+from isopose.datasets.sources import reader_module
+from isopose.errors import UserError
+
+ROLES = ("images", "train3d", "train2d", "validation", "calibration", "test")
+
+
+class Absence(NamedTuple):
+    """What is not available, in words, and the datasets that it would need."""
+
+    what: str
+    datasets: tuple[str, ...]
+
+
+def is_there(dataset: str, raw: Path) -> bool:
+    """Whether any file of a licensed dataset lies under ``raw``; whether all do is its reader's business."""
+    return any(places(raw / dataset, part) for part in reader_module(dataset).FILES)
+
+
+def present_only(config: Mapping[str, Any], raw: Path) -> tuple[dict[str, Any], list[Absence]]:
+    """A track's parameters without what needs absent datasets, and what was left out.
+
+    A selection of an absent dataset is left out of its role. An evaluation with a role that is then empty is left out,
+    and those that use its models; without any 2D-only data the variants that train on it are, and ISO starts from the
+    last adversarial variant before. UserError where no evaluation remains.
+    """
+    readers = {name: source["reader"] for name, source in config["sources"].items()}
+    absent = {reader for reader in readers.values() if reader in LICENSED and not is_there(reader, raw)}
+    if not absent:
+        return dict(config), []
+    left = copy.deepcopy(dict(config))
+    left["sources"] = {name: source for name, source in left["sources"].items() if readers[name] not in absent}
+    absences = _drop_selections(left["evaluations"], readers, absent)
+    if not left["evaluations"]:
+        raise UserError(
+            f"params: track '{config['track']}' has no data: {', '.join(sorted(absent))} are not under {raw}; put the "
+            "files there that docs/datasets/<dataset>.md lists; `python -m isopose.datasets check` says what is found"
+        )
+    owners = [evaluation for evaluation in left["evaluations"].values() if "models_of" not in evaluation]
+    if any("train2d" not in evaluation for evaluation in owners):
+        lacking = tuple(sorted({r for e in config["evaluations"].values() for r in _readers(e, "train2d", readers)}))
+        absences += _drop_variants(left, lacking)
+    return left, absences
+
+
+def _readers(evaluation: Mapping[str, Any], role: str, readers: Mapping[str, str]) -> set[str]:
+    return {readers[selection["source"]] for selection in evaluation.get(role) or ()}
+
+
+def _drop_selections(evaluations: dict[str, Any], readers: Mapping[str, str], absent: Iterable[str]) -> list[Absence]:
+    """Take absent datasets out of the roles, and evaluations that cannot do without out of their mapping."""
+    lost: dict[str, set[str]] = {}
+    absences = []
+    for name, evaluation in evaluations.items():
+        for role in [role for role in ROLES if evaluation.get(role)]:
+            lacking = _readers(evaluation, role, readers) & set(absent)
+            kept = [selection for selection in evaluation[role] if readers[selection["source"]] not in absent]
+            if kept:
+                evaluation[role] = kept
+            elif role == "train2d":
+                del evaluation[role]
+            elif role != "images" or not evaluation.get("detections"):
+                lost.setdefault(name, set()).update(lacking)
+            if lacking and kept:
+                absences.append(Absence(f"{name}: a part of the role {role}", tuple(sorted(lacking))))
+    for name, evaluation in evaluations.items():
+        lost.setdefault(name, set()).update(lost.get(evaluation.get("models_of"), ()))
+    for name in [name for name in evaluations if lost[name]]:
+        del evaluations[name]
+        absences = [absence for absence in absences if not absence.what.startswith(f"{name}:")]
+        absences.append(Absence(name, tuple(sorted(lost[name]))))
+    return absences
+
+
+def _drop_variants(config: dict[str, Any], lacking: tuple[str, ...]) -> list[Absence]:
+    """Take out the variants that train on 2D-only data, which no evaluation then has."""
+    trained = {name: merge(config["lifter"], variant.get("set", {})) for name, variant in config["variants"].items()}
+    dropped = [name for name, lifter in trained.items() if lifter["weights"]["projection"] > 0]
+    names = [name for name in trained if name not in dropped]
+    if config["iso"]["lifter"] in dropped:
+        before = [name for name in names if trained[name]["discriminator"]]
+        if not before:
+            raise UserError(
+                f"params: without {', '.join(lacking)} no variant with a discriminator is left for ISO to start from; "
+                "add one with weights.projection 0, or the data"
+            )
+        config["iso"]["lifter"] = before[-1]
+    config["variants"] = {name: config["variants"][name] for name in names}
+    for evaluation in config["evaluations"].values():
+        evaluation.pop("train2d", None)
+        if evaluation.get("variants"):
+            evaluation["variants"] = [name for name in evaluation["variants"] if name in names]
+    return [Absence(f"lifter '{name}'", lacking) for name in dropped]
