@@ -53,7 +53,7 @@ section = PARAMETERS.section
 SELECTED = "selected"
 
 # Files that DVC or git put here come with records, which the ledger has: without one Snakemake would take any bytes.
-for output in ledger.follow(TRACK):
+for output in filter(os.path.exists, ledger.follow(TRACK)):
     logger.warning(f"{output}: has not the bytes that provenance/{TRACK} has; it is made again")
 
 # MLflow's own variable; kept out of the rules' parameters so that moving the database reruns nothing.

@@ -11,16 +11,25 @@ TRAINING_PANELS = [
 ]
 
 
-def is_synthetic(evaluation):
-    """Whether an evaluation is scored on generated motion."""
-    readers = [value(f"sources.{source}.reader") for source in drawn_on(evaluation, "test")]
-    return derived({r.value for r in readers} == {"synthetic"}, selections(evaluation, "test"), *readers)
+def kind_of(readers):
+    """What the data of these readers are, one of isopose.reporting.tables.KINDS."""
+    if readers & set(OFFICIAL):
+        return "recorded"
+    return "synthetic" if readers == {"synthetic"} else "rendered"
+
+
+def data_kind(*evaluations):
+    """What the data are that evaluations are scored on."""
+    tests = [selections(evaluation, "test") for evaluation in evaluations]
+    sources = sorted({source for evaluation in evaluations for source in drawn_on(evaluation, "test")})
+    readers = [value(f"sources.{source}.reader") for source in sources]
+    return derived(kind_of({reader.value for reader in readers}), *tests, *readers)
 
 
 def about(evaluation, **values):
     """What every table and figure says of its data, and further parameters, as JSON."""
     dataset = derived(" + ".join(drawn_on(evaluation, "test")), selections(evaluation, "test"))
-    return options({"track": value("track"), "dataset": dataset, "synthetic": is_synthetic(evaluation)}, **values)
+    return options({"track": value("track"), "dataset": dataset, "kind": data_kind(evaluation)}, **values)
 
 
 def imported(evaluation):
@@ -132,12 +141,12 @@ def summarised(evaluation):
 
 def page_options():
     """Parameters of the page."""
-    synthetic = [is_synthetic(e) for e in EVALUATIONS]
     tests = [selections(e, "test") for e in EVALUATIONS]
     seeds = [value(f"variants.{variant}.seeds") for variant in config["variants"]]
     return options(
         track=value("track"),
-        synthetic=derived(all(s.value for s in synthetic), *synthetic),
+        kind=data_kind(*EVALUATIONS),
+        absent=[absence._asdict() for absence in ABSENCES],
         datasets=derived(sorted({source for e in EVALUATIONS for source in drawn_on(e, "test")}), *tests),
         seeds=derived(sorted({seed for s in seeds for seed in s.value}), *seeds),
         command="make reproduce" if TRACK == "demo" else f"make reproduce TRACK={TRACK}",

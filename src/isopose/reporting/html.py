@@ -123,6 +123,11 @@ def summary_rows(metrics: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str
     return rows
 
 
+def cards(datasets: Iterable[str], page: Path) -> dict[str, str]:
+    """Addresses of the datasets' cards, as seen from the page, by the datasets' names."""
+    return {name: link(Path(f"docs/datasets/{name}.md"), page) for name in datasets}
+
+
 def write_page(
     output: Path,
     about: Mapping[str, Any],
@@ -145,6 +150,7 @@ def write_page(
     page = environment.get_template("page.html.j2").render(
         about=about,
         summary=summary_rows(metrics),
+        absent=[absence | {"cards": cards(absence["datasets"], output)} for absence in about["absent"]],
         tables=[table_item(path, captions, output) for path in tables],
         figures=[figure_item(path, captions, output) for path in figures],
         parameters=link(parameters, output),
@@ -178,7 +184,7 @@ def main(
     """Write the page of a track from its tables, figures and scores."""
     about = stage.parse_params(
         params,
-        {"track": str, "synthetic": bool, "datasets": list, "seeds": list, "command": str},
+        {"track": str, "kind": str, "datasets": list, "absent": list, "seeds": list, "command": str},
     )
     named = {label: read_json(path) for label, path in stage.parse_named(metrics, "--metrics").items()}
     made = {"Machine": machine, "Revision": revision()}

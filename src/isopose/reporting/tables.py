@@ -369,8 +369,15 @@ NAMED_BINS = ("none", "slow", "medium", "fast")
 """Bins without a number in their name, in order."""
 
 
-ABOUT = {"track": str, "dataset": str, "synthetic": bool}
-"""Parameters of every table and figure: what its numbers were measured on."""
+ABOUT = {"track": str, "dataset": str, "kind": str}
+"""Parameters of every table and figure: what its numbers were measured on; kind: one of KINDS."""
+
+KINDS = {
+    "synthetic": "Synthetic data",
+    "rendered": "Real motion, rendered people",
+    "recorded": "Recorded people",
+}
+"""What a track's motion and images are, for the reader."""
 
 
 def spoken(name: str) -> str:
@@ -380,8 +387,7 @@ def spoken(name: str) -> str:
 
 def data_note(options: Mapping[str, Any]) -> str:
     """The sentence that says what the numbers were measured on, from the parameters ABOUT."""
-    kind = "Synthetic data" if options["synthetic"] else "Real motion, rendered people"
-    return f"{kind}: {options['dataset']}, track {options['track']}."
+    return f"{KINDS[options['kind']]}: {options['dataset']}, track {options['track']}."
 
 
 def write(output: Path, data: pd.DataFrame, view: pd.DataFrame, note: str) -> None:

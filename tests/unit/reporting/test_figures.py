@@ -12,7 +12,7 @@ from isopose.errors import UserError
 from isopose.occlusion.masking import Corruption
 from isopose.reporting import figures, pictures, style, tables
 
-ABOUT = {"track": "demo", "dataset": "synthetic", "synthetic": True}
+ABOUT = {"track": "demo", "dataset": "synthetic", "kind": "synthetic"}
 ROWS = [{"name": "base", "label": "Base"}, {"name": "full", "label": "Full"}]
 
 

@@ -12,7 +12,8 @@ from isopose.reporting import html
 CAPTIONS = Path(__file__).parents[3] / "workflow" / "report"
 ABOUT = {
     "track": "demo",
-    "synthetic": True,
+    "kind": "synthetic",
+    "absent": [],
     "datasets": ["synthetic"],
     "seeds": [1],
     "command": "make reproduce",
@@ -76,7 +77,7 @@ def test_page_says_what_the_numbers_are(tmp_path, write_json, samples):
     assert "2 cores &lt;no GPU&gt;" in page
     assert "A note." in page
     assert "the root included" in page
-    page = make_page(tmp_path, metrics, ABOUT | {"synthetic": False, "datasets": ["cmu_mocap"]})
+    page = make_page(tmp_path, metrics, ABOUT | {"kind": "rendered", "datasets": ["cmu_mocap"]})
     assert "Synthetic data." not in page
     assert "captured from real people" in page
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from isopose.errors import UserError
 from isopose.reporting import tables
 
-ABOUT = {"track": "demo", "dataset": "synthetic", "synthetic": True}
+ABOUT = {"track": "demo", "dataset": "synthetic", "kind": "synthetic"}
 ROWS = [
     {"name": "mean_pose", "label": "Mean training pose"},
     {"name": "base", "label": "Base", "published": "Base"},
