@@ -1,0 +1,165 @@
+"""The paper track on miniature copies of all licensed datasets, in their official layouts, and with some missing."""
+
+import json
+import shutil
+from html.parser import HTMLParser
+
+import h5py
+import pandas as pd
+import pytest
+import yaml
+from tests import licensed
+
+from isopose import config
+from isopose.datasets.check import LICENSED
+from isopose.datasets.store import DetectionStore
+from tests.workflow.conftest import ROOT, Project
+
+pytestmark = pytest.mark.workflow
+
+SMALL = ("images", "estimator", "detection", "lifter", "iso", "scores")
+EVALUATIONS = ("human36m", "humaneva", "mpi_inf_3dhp", "three_dpw")
+VARIANTS = ["base", "temporal_kcs", "full"]
+
+
+def miniature():
+    """The paper track with the smoke track's sizes, and of the datasets what a test has time for."""
+    smoke = yaml.safe_load((ROOT / "experiments/smoke/params.yaml").read_text())
+    track = yaml.safe_load((ROOT / "experiments/paper/params.yaml").read_text())
+    track = config.merge(track, {section: smoke[section] for section in SMALL if section in smoke})
+    sources, evaluations = track["sources"], track["evaluations"]
+    sources["human36m"] |= {"subjects": ["S1", "S6", "S8", "S9"], "actions": ["Walking", "Eating"]}
+    sources["mpi_inf_3dhp_test"] |= {"subjects": ["TS5"]}
+    sources["penn_action"] |= {"actions": ["tennis_serve"]}
+    sources["humaneva_test"] |= {"subjects": ["S1", "S3"], "actions": ["Walking", "Box"]}
+    for role in ("images", "train3d"):
+        evaluations["human36m"][role][-1]["subjects"] = ["S1", "S6"]
+    evaluations["human36m"]["test"][0] |= {"subjects": ["S9"], "cameras": ["54138969", "60457274"]}
+    for name in ("human36m", "humaneva"):
+        evaluations[name] |= {"variants": VARIANTS, "weightings": ["constant", "soft_1.0"]}
+    for name in ("mpi_inf_3dhp", "three_dpw"):
+        evaluations[name] |= {"variants": ["full"], "weightings": ["soft_1.0"]}
+    return config.merge(track, {"device": "cpu"})
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    """A project with the files of all datasets, nothing run."""
+    project = Project(tmp_path_factory.mktemp("paper"))
+    licensed.write_all(project.folder / "data/raw")
+    path = project.folder / "experiments/paper/params.yaml"
+    path.write_text(yaml.safe_dump(miniature(), sort_keys=False))
+    return project
+
+
+@pytest.fixture(scope="module")
+def run(ready):
+    ready.snakemake(track="paper")
+    return ready
+
+
+def results(project, *parts):
+    return project.folder.joinpath("results/paper", *parts)
+
+
+def page(project):
+    return (project.folder / "reports/paper/index.html").read_text()
+
+
+def test_every_evaluation_is_scored_on_its_own_data(run):
+    sources = {"human36m": {"S9"}, "humaneva": {"S1", "S3"}, "mpi_inf_3dhp": {"TS5"}}
+    for evaluation in EVALUATIONS:
+        scores = pd.read_csv(results(run, evaluation, "scores/test/iso/selected.csv"))
+        assert scores["mpjpe"].gt(0).all() and scores["frames"].sum() > 0
+        assert set(scores["subject"]) == sources.get(evaluation, set(scores["subject"]))
+        for table in ("ablation", "iso", "actions_mpjpe", "actions_p_mpjpe"):
+            assert (run.folder / f"reports/paper/{evaluation}/tables/{table}.csv").stat().st_size > 0
+
+
+def test_the_estimator_trains_on_photographs_and_frames_of_videos(run):
+    with h5py.File(results(run, "human36m/images/train.h5")) as images:
+        assert {name.decode() for name in images["source"][()]} == {"mpii", "coco", "human36m"}
+        assert images["images"][0].std() > 5  # not an empty picture
+    with h5py.File(results(run, "humaneva/images/train.h5")) as images:
+        assert {name.decode() for name in images["source"][()]} == {"mpii", "coco"}
+    with h5py.File(results(run, "humaneva/images/validation.h5")) as images:
+        assert {name.decode() for name in images["source"][()]} == {"humaneva_train"}
+
+
+def test_2d_labels_alone_are_detected_and_trained_on(run):
+    with DetectionStore(results(run, "human36m/detections/train2d.h5")) as store:
+        assert {key.source for key in store.keys()} == {"penn_action"}  # noqa: SIM118
+    record = json.loads(results(run, "human36m/lifters/full/seed1/record.json").read_text())
+    assert all(value > 0 for _, value in record["metrics"]["loss_projection"])
+
+
+def test_the_page_says_that_people_were_recorded(run):
+    text = page(run)
+    assert "The people were recorded" in text and "not available" not in text.replace("not available to", "")
+
+
+class _Cells(HTMLParser):
+    """Rows of a page's tables, as text, and where their links lead."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.links = [], []
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "tr":
+            self.rows.append("")
+        if tag == "a":
+            self.links.append(dict(attributes)["href"])
+
+    def handle_data(self, data):
+        if self.rows:
+            self.rows[-1] += data
+
+
+LOST = {
+    "human36m": {"human36m", "mpi_inf_3dhp", "three_dpw"},
+    "humaneva": {"humaneva"},
+    "mpi_inf_3dhp": {"mpi_inf_3dhp"},
+    "three_dpw": {"three_dpw"},
+    "penn_action": set(),
+    "mpii": set(),
+    "coco": set(),
+}
+"""What cannot be evaluated without a dataset."""
+
+
+@pytest.mark.parametrize("dataset", LICENSED)
+def test_without_a_dataset_the_others_are_planned(ready, tmp_path, dataset):
+    project = Project.at(ready.folder)
+    project.variables["ISOPOSE_RAW_DATA"] = str(tmp_path)
+    for name in LICENSED:
+        if name != dataset:
+            (tmp_path / name).symlink_to(ready.folder / "data/raw" / name)
+    printed = project.snakemake("--dry-run", "--forceall", track="paper")
+    planned = {line.split("/")[2] for line in printed.splitlines() if "output: results/paper/" in line and "/scores/" in line}
+    assert planned == set(EVALUATIONS) - LOST[dataset]
+    assert f"which needs {dataset}" in printed
+
+
+def test_what_is_not_available_has_a_row_and_its_card(run, tmp_path):
+    """Without HumanEva and 3DPW the tables of the others stay, and the page names both."""
+    project = run.copy(tmp_path / "copy")
+    for name in ("humaneva", "three_dpw"):
+        shutil.rmtree(project.folder / "data/raw" / name)
+    project.snakemake(track="paper")
+    cells = _Cells()
+    cells.feed(page(project))
+    rows = " | ".join(" ".join(row.split()) for row in cells.rows)
+    assert "humanevanot available: needs humaneva" in rows and "three_dpwnot available: needs three_dpw" in rows
+    assert "../../docs/datasets/humaneva.md" in cells.links
+    for name in ("human36m", "mpi_inf_3dhp"):
+        kept = f"reports/paper/{name}/tables/ablation.csv"
+        assert (project.folder / kept).read_bytes() == (run.folder / kept).read_bytes()
+
+
+def test_without_any_dataset_one_line_says_what_to_do(ready, tmp_path):
+    project = Project.at(ready.folder)
+    project.variables["ISOPOSE_RAW_DATA"] = str(tmp_path)
+    printed = project.snakemake("--dry-run", track="paper", check=False)
+    assert "track 'paper' has no data" in printed and "docs/datasets/<dataset>.md" in printed
+    assert "Traceback" not in printed
