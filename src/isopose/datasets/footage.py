@@ -64,9 +64,24 @@ def footage_of(reader: str, clip: Clip, view: str) -> Footage:
     its frames are then the nearest recorded ones. UserError where the dataset has no footage of the view.
     """
     camera, attributes = clip.views[view].camera, clip.attributes
-    recorded = np.arange(len(clip.joints3d)) * (attributes.get("recorded_fps", clip.fps) / clip.fps)
+    recorded = np.arange(len(clip.joints3d)) * attributes.get("recorded_fps", clip.fps) / clip.fps
     path, first = _PLACES[reader](clip, camera)
     return Footage(path, first + np.rint(recorded).astype(int))
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """The footage of a reader's views; root: the dataset's folder."""
+
+    reader: str
+    root: Path
+    worker: Worker
+
+    def view_frames(self, clip: Clip, view: str, boxes: np.ndarray, frames: np.ndarray, size: int) -> np.ndarray:
+        """Frames (n,) of a view as crops, RGB (n, size, size, 3) uint8, its occluders in front; boxes (F, 3) px of the
+        whole clip."""
+        footage, occluders = footage_of(self.reader, clip, view), clip.views[view].occluders
+        return read_crops(self.root, footage, boxes, frames, size, self.worker, occluders)
 
 
 def _human36m(clip: Clip, camera: str) -> tuple[str, int]:

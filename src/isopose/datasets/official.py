@@ -14,7 +14,7 @@ from isopose.errors import UserError
 RAW_VARIABLE = "ISOPOSE_RAW_DATA"
 """Environment variable that names the folder with a folder for every dataset."""
 
-PER_FRAME = ("activity",)
+PER_FRAME = ("activity", "boxes")
 """Attributes of a clip that hold a value for each frame."""
 
 
