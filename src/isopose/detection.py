@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,12 @@ import typer
 from torch import nn
 
 from isopose import heatmaps, stage
-from isopose.crops import boxes_around
+from isopose.arrays import check_array
+from isopose.crops import boxes_around, boxes_from_rectangles, rectangles_around
+from isopose.datasets.footage import RECORDED, Recordings
+from isopose.datasets.official import RAW_VARIABLE
 from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, select
+from isopose.datasets.worker import Worker
 from isopose.errors import UserError
 from isopose.evaluation.detections import Quality
 from isopose.joint_sets import HUMAN36M, JOINT_SETS, JointSet
@@ -34,6 +40,33 @@ PARAMETERS = {
 network."""
 
 
+ViewFrames = Callable[[Clip, str, np.ndarray, np.ndarray, int], np.ndarray]
+"""Where a view's pixels come from: of a clip, the name of its view, boxes (F, 3) px, chosen frames (n,) and a size, the
+crops (n, size, size, 3), RGB uint8."""
+
+
+def person_boxes(clip: Clip, view_name: str, margin: float, smoothing: int, recorded: bool) -> np.ndarray:
+    """The boxes (F, 3) of a view that the network sees, px.
+
+    They are put around the true 2D joints: they stand for a person detector and tracker, which this project does not
+    contain. A recorded clip may lack joints, which are then left out, and may bring the person's rectangles itself
+    (attribute ``boxes``, (F, 4) px): UserError where they give it no box.
+    """
+    joints2d = clip.views[view_name].joints2d
+    if not recorded:
+        return boxes_around(joints2d, margin, smoothing)
+    rectangles = clip.attributes.get("boxes")
+    try:
+        if rectangles is None:
+            rectangles = rectangles_around(joints2d)
+        check_array("boxes", rectangles, (len(joints2d), 4))
+        return boxes_from_rectangles(rectangles, margin, smoothing)
+    except ValueError as error:
+        raise UserError(
+            f"{clip.source}: {clip.id}/{view_name}: {error}; read the clips again, or leave it out"
+        ) from error
+
+
 def detect_view(
     model: nn.Module,
     size: int,
@@ -42,20 +75,20 @@ def detect_view(
     params: dict[str, Any],
     joint_set: JointSet = HUMAN36M,
     origin: float = ORIGIN,
+    recorded: Recordings | None = None,
 ) -> tuple[Detections, np.ndarray]:
-    """Detect the person in every frame of a view, rendered on the fly.
+    """Detect the person in every frame of a view, read from its footage or, without, rendered on the fly.
 
-    The boxes are put around the true 2D joints: they stand for a person detector and tracker, which this
-    project does not contain. ``size`` is the side of the network's input, px, ``joint_set`` what its channels
-    are, ``origin`` the input px at the centre of heatmap px 0. Returns the detections and the dense maps
-    ``(F, 17, M, M)`` they were made from.
+    ``size`` is the side of the network's input, px, ``joint_set`` what its channels are, ``origin`` the input px at
+    the centre of heatmap px 0. Returns the detections and the dense maps ``(F, 17, M, M)`` they were made from.
     """
-    boxes = boxes_around(clip.views[view_name].joints2d, params["margin"], params["smoothing"])
+    frames_of: ViewFrames = recorded.view_frames if recorded else partial(view_frames, split=params["split"])
+    boxes = person_boxes(clip, view_name, params["margin"], params["smoothing"], recorded is not None)
     # The crop moves by what the network's grid lies off the crop's, so that its heatmaps come out on ours.
     seen = boxes + (ORIGIN - origin) / size * boxes[:, 2:] * np.array([1, 1, 0], boxes.dtype)
 
     def detect_frames(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        images = view_frames(clip, view_name, seen, chosen, size, params["split"])
+        images = frames_of(clip, view_name, seen, chosen, size)
         maps = detect(model, images, params["flip_test"], joint_set.mirror, origin)
         # Decoded before the joints are mapped: a derived keypoint is then not rounded to its map's pixels.
         points, confidence = heatmaps.decode(maps)
@@ -85,18 +118,23 @@ def run(
     output: Path,
     params: dict[str, Any],
     quality: Path | None = None,
+    raw: Path = Path("data/raw"),
 ) -> None:
-    """Detect every selected view; writes the detection store and, if asked, its scores as JSON."""
+    """Detect every selected view; writes the detection store and, if asked, its scores as JSON.
+
+    A view of a recorded dataset is read from its footage in ``raw/<reader>``, and never rendered where that is missing.
+    """
     stage.set_threads(params["threads"])
     model, config = load_estimator(estimator)
     joint_set, origin = joint_set_of(config, estimator), config.get("origin", ORIGIN)
     model = fold_normalisation(model.to(params["device"]))
     scores = Quality()
-    with DetectionStore.create(output) as detections:
+    with DetectionStore.create(output) as detections, Worker() as worker:
         for key in stage.track_progress(select(stores, params["selections"]), "detection"):
             with SequenceStore(stores[key.source]) as sequences:
-                clip = sequences.read(key.clip)
-            found, maps = detect_view(model, config["size"], clip, key.view, params, joint_set, origin)
+                clip, reader = sequences.read(key.clip), sequences.attributes.get("reader")
+            recorded = Recordings(reader, raw / reader, worker) if reader in RECORDED else None
+            found, maps = detect_view(model, config["size"], clip, key.view, params, joint_set, origin, recorded)
             detections.write(key, found)
             if quality:
                 scores.add(clip, key.view, found, maps)
@@ -114,9 +152,12 @@ def main(
     output: Path = typer.Option(..., help="Detection store (HDF5)."),
     quality: Path | None = typer.Option(None, help="Where to write the scores of the detections (JSON)."),
     params: str = stage.PARAMS_OPTION,
+    raw: Path = typer.Option(
+        Path("data/raw"), envvar=RAW_VARIABLE, help="Folder with a folder for every licensed dataset; only read."
+    ),
 ) -> None:
-    """Render the selected views and detect the person's joints in them."""
-    run(stage.parse_named(store), estimator, output, stage.parse_params(params, PARAMETERS), quality)
+    """Read or render the selected views and detect the person's joints in them."""
+    run(stage.parse_named(store), estimator, output, stage.parse_params(params, PARAMETERS), quality, raw)
 
 
 if __name__ == "__main__":

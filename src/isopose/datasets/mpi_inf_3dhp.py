@@ -293,9 +293,16 @@ def _test_clips(root: Path, name: str, worker: Worker) -> Iterator[Clip]:
             attributes={
                 "scale": scale,
                 "first_image": frames.start + 1,
+                "image_folder": _image_folder(root, name),
                 "activity": arrays["activity"][frames].astype(np.uint8),
             },
         )
+
+
+def _image_folder(root: Path, name: str) -> str:
+    """Where a test sequence's images are, or belong, under the dataset's folder: they are read unpacked alone."""
+    folders = [f"{folder}/{name}/imageSequence" for folder in TEST_FOLDERS]
+    return next((folder for folder in folders if (root / folder).is_dir()), folders[-1])
 
 
 def _locate_test(root: Path, name: str) -> tuple[Path, str]:

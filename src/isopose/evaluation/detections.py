@@ -4,6 +4,9 @@ import numpy as np
 
 from isopose.datasets.store import Clip, Detections
 from isopose.evaluation import keypoints
+from isopose.skeleton import index
+
+_HEAD = [index("neck"), index("head")]
 
 
 class Quality:
@@ -11,13 +14,20 @@ class Quality:
 
     def __init__(self) -> None:
         self._views: list[tuple[np.ndarray, ...]] = []
+        self._frames = 0
         self._squared_error, self._largest_error, self._pixels = 0.0, 0.0, 0
 
     def add(self, clip: Clip, view_name: str, detections: Detections, maps: np.ndarray | None = None) -> None:
-        """Take the detections of a view and, where they have maps, the dense ones ``(F, 17, M, M)`` before storage."""
+        """Take the detections of a view and, where they have maps, the dense ones ``(F, 17, M, M)`` before storage.
+
+        A clip whose head is not known in 3D (2D labels alone, or no top of the head) has no head size to measure by:
+        its frames count, and are not held against the labels.
+        """
         view = clip.views[view_name]
-        head = keypoints.head_size(clip.camera_joints(view_name), clip.cameras[view.camera])
-        self._views.append((detections.image_keypoints, view.joints2d, head, view.visible, detections.confidence))
+        self._frames += len(detections.boxes)
+        if not np.isnan(clip.joints3d[:, _HEAD]).any():
+            head = keypoints.head_size(clip.camera_joints(view_name), clip.cameras[view.camera])
+            self._views.append((detections.image_keypoints, view.joints2d, head, view.visible, detections.confidence))
         if maps is not None:
             error = np.abs(detections.maps.dense() - maps)
             self._squared_error += float(np.square(error).sum(dtype=np.float64))
@@ -25,17 +35,20 @@ class Quality:
             self._pixels += maps.size
 
     def summary(self, stored_bytes: int) -> dict[str, float]:
-        """Scores of all views; ``stored_bytes`` is the size of the detection file, to compare with fp16 maps."""
-        points, truth, head, visible, confidence = (np.concatenate(values) for values in zip(*self._views, strict=True))
-        labelled = (points, truth, head, visible)
-        scores = {
-            "frames": len(points),
-            "visible_share": float(visible.mean()),
-            "pckh": keypoints.pckh(*labelled),
-            "auroc": keypoints.auroc(confidence, visible),
-            "left_right_confusion": keypoints.left_right_confusion(*labelled),
-            "bytes_per_frame": stored_bytes / len(points),
-        }
+        """Scores of all views; ``stored_bytes`` is the size of the detection file, to compare with fp16 maps.
+
+        Those against the labels are of the views that have them, and left out where none has.
+        """
+        scores = {"frames": self._frames, "bytes_per_frame": stored_bytes / self._frames}
+        if self._views:
+            points, truth, head, visible, confidence = map(np.concatenate, zip(*self._views, strict=True))
+            labelled = (points, truth, head, visible)
+            scores |= {
+                "visible_share": float(visible.mean()),
+                "pckh": keypoints.pckh(*labelled),
+                "auroc": keypoints.auroc(confidence, visible),
+                "left_right_confusion": keypoints.left_right_confusion(*labelled),
+            }
         if self._pixels:
             scores |= {
                 "dense_fp16_ratio": 2 * self._pixels / stored_bytes,
