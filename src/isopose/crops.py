@@ -30,31 +30,28 @@ def boxes_around(joints2d: np.ndarray, margin: float = 1.25, smoothing: int = 1)
 def boxes_from_rectangles(rectangles: np.ndarray, margin: float = 1.25, smoothing: int = 1) -> np.ndarray:
     """Square boxes (F, 3) of a person's rectangles (F, 4), px, x0, y0, x1, y1, as :func:`boxes_around` makes them.
 
-    A frame without a rectangle (NaN) has that of the nearest frame with one, of two as near the earlier. ValueError
-    where no frame has one, and for one without a size.
+    A frame without a rectangle (NaN, or one without a size) has that of the nearest frame with one, of two as near the
+    earlier. ValueError where no frame has one.
     """
     check_array("rectangles", rectangles, ("F", 4))
-    present = np.flatnonzero(np.isfinite(rectangles).all(axis=1))
+    sized = np.isfinite(rectangles).all(axis=1) & (rectangles[:, :2] < rectangles[:, 2:]).all(axis=1)
+    present = np.flatnonzero(sized)
     if not len(present):
         raise ValueError(
             f"rectangles: none of {len(rectangles)} frames has one; expected (F, 4), NaN in some rows only"
         )
-    size = rectangles[present, 2:] - rectangles[present, :2]
-    if not (size > 0).all():
-        frame = present[np.flatnonzero((size <= 0).any(axis=1))[0]]
-        raise ValueError(f"rectangles: frame {frame} has {rectangles[frame].tolist()}; expected x0 < x1 and y0 < y1")
     middles = (present[1:] + present[:-1]) / 2
     filled = rectangles[present[np.searchsorted(middles, np.arange(len(rectangles)))]]
     return _squares(filled[:, :2], filled[:, 2:], margin, smoothing).astype(np.float32)
 
 
 def rectangles_around(joints2d: np.ndarray) -> np.ndarray:
-    """The rectangles (F, 4), px, of the joints (F, J, 2) that are not NaN; NaN where these have no width or height."""
+    """The rectangles (F, 4), px, of the joints (F, J, 2) that are not NaN; NaN where there are none."""
     check_array("joints2d", joints2d, ("F", "J", 2))
     known = np.isfinite(joints2d).all(axis=-1, keepdims=True)
     low = np.where(known, joints2d, np.inf).min(axis=1)
     high = np.where(known, joints2d, -np.inf).max(axis=1)
-    return np.where((low < high).all(axis=1, keepdims=True), np.concatenate([low, high], axis=1), np.nan)
+    return np.where(known.any(axis=1), np.concatenate([low, high], axis=1), np.nan)
 
 
 def _squares(low: np.ndarray, high: np.ndarray, margin: float, smoothing: int) -> np.ndarray:

@@ -67,3 +67,37 @@ def test_joints_that_no_box_can_be_put_around_are_told(smoothing):
     joints[1:] = 40
     with pytest.raises(ValueError, match=f"joints2d: all joints of frame {1 + smoothing // 2} are in one place"):
         crops.boxes_around(joints, smoothing=smoothing)
+
+
+def test_boxes_of_rectangles_are_those_around_their_corners():
+    corners = np.random.default_rng(0).uniform(0, 500, (12, 5, 2)).astype(np.float32)
+    rectangles = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    np.testing.assert_array_equal(crops.rectangles_around(corners), rectangles)
+    for margin, smoothing in ((1.0, 1), (1.25, 5)):
+        expected = crops.boxes_around(corners, margin, smoothing)
+        np.testing.assert_array_equal(crops.boxes_from_rectangles(rectangles, margin, smoothing), expected)
+
+
+def test_frames_without_a_rectangle_have_the_nearest_ones():
+    rectangles = np.full((8, 4), np.nan)
+    rectangles[2], rectangles[5], rectangles[6] = (
+        (0, 0, 10, 20),
+        (30, 0, 40, 40),
+        (9, 9, 9, 12),
+    )  # the last has no width
+    boxes = crops.boxes_from_rectangles(rectangles, margin=1.0)
+    np.testing.assert_array_equal(boxes, [[5, 10, 20]] * 4 + [[35, 20, 40]] * 4)
+    rectangles[:, 0] = np.nan
+    with pytest.raises(ValueError, match=r"rectangles: none of 8 frames has one; expected \(F, 4\)"):
+        crops.boxes_from_rectangles(rectangles)
+    with pytest.raises(ValueError, match="rectangles: shape"):
+        crops.boxes_from_rectangles(rectangles[:, :3])
+
+
+def test_rectangles_leave_out_joints_that_are_not_labelled():
+    joints = np.full((3, 17, 2), np.nan)
+    joints[0, [2, 9]] = [[4, 30], [10, 5]]
+    joints[1, 4] = [7, 7]
+    joints[1, 5, 0] = 100
+    expected = [[4, 5, 10, 30], [7, 7, 7, 7], [np.nan] * 4]
+    np.testing.assert_array_equal(crops.rectangles_around(joints), expected)

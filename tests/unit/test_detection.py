@@ -1,5 +1,6 @@
 import json
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -7,7 +8,9 @@ import torch
 from isopose import detection, heatmaps, sparse_maps
 from isopose.camera import Camera, project
 from isopose.crops import boxes_around, crop_to_image, image_to_crop
+from isopose.datasets.footage import Recordings
 from isopose.datasets.store import Clip, DetectionStore, SequenceStore, View, ViewKey
+from isopose.datasets.worker import Worker
 from isopose.errors import UserError
 from isopose.evaluation import keypoints
 from isopose.evaluation.detections import Quality
@@ -213,3 +216,121 @@ def test_an_estimator_of_other_joints_than_it_says_is_refused(tmp_path):
         with pytest.raises(UserError, match=r"estimator.safetensors: has 16 heatmaps of .*mpii \(16\).*; import or"):
             detection.joint_set_of({"architecture": {"joints": 16}} | config, path)
     assert detection.joint_set_of({"architecture": {"joints": 17}}, path).name == "human36m"
+
+
+IMAGE = 256  # px, the side of the recorded images below
+
+
+def write_video(path, images, codec="libx264rgb", kind="rgb24"):
+    """Encode images (n, H, W, 3), as a camera of Human3.6M does: B-frames, and keyframes far apart."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=50, options={"crf": "0" if kind == "rgb24" else "18"})
+        stream.height, stream.width, stream.pix_fmt = *images[0].shape[:2], kind
+        stream.codec_context.max_b_frames, stream.gop_size = 3, 100
+        for number, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.fixture
+def recorded(lab, tmp_path):
+    """A labelled store of Human3.6M with one clip, rendered, whose video is that rendering without loss."""
+    camera = Camera(np.array([[250.0, 0, 127], [0, 250, 127], [0, 0, 1]]), np.eye(3), np.zeros(3), size=(IMAGE, IMAGE))
+    joints, path = standing(FRAMES, 0), tmp_path / "recorded.h5"
+    view = View("54138969", project(joints, camera), np.ones((FRAMES, 17), bool), seed=3)
+    attributes = {"trial": "Walking 1", "broken_video": "", "video_54138969": "S9/Videos/Walking 1.54138969.mp4"}
+    attributes["boxes"] = np.tile([0.0, 0, IMAGE, IMAGE] - np.array([0.5]), (FRAMES, 1))
+    names = ("S9_Walking_1", joints, np.ones(17, bool), "S9", "Walking", 50.0, "human36m")
+    clip = Clip(*names, attributes, {"54138969": camera}, {"54138969": view})
+    with SequenceStore.create(path, reader="human36m") as store:
+        store.write(clip)
+    whole = np.tile([IMAGE / 2 - 0.5, IMAGE / 2 - 0.5, IMAGE], (FRAMES, 1))
+    images = view_frames(clip, "54138969", whole, np.arange(FRAMES), IMAGE, "test")
+    write_video(tmp_path / "raw/human36m" / attributes["video_54138969"], images)
+    return path, lab[1], images
+
+
+def detect_recorded(recorded, tmp_path, **params):
+    selection = {"source": "h36m", "cameras": ["54138969"], "occluded": False}
+    params = json.dumps(PARAMETERS | {"selections": [selection], "margin": 1.0} | params)
+    output, quality = tmp_path / "detections.h5", tmp_path / "quality.json"
+    detection.main([f"h36m={recorded[0]}"], recorded[1], output, quality, params, tmp_path / "raw")
+    with DetectionStore(output) as store:
+        return store.read(ViewKey("h36m", "S9_Walking_1", "54138969")), json.loads(quality.read_text())
+
+
+def test_a_recorded_view_is_read_from_its_video(recorded, tmp_path):
+    found, quality = detect_recorded(recorded, tmp_path)
+    np.testing.assert_allclose(found.boxes, np.tile([127.5, 127.5, 256], (FRAMES, 1)))
+    model, config = detection.load_estimator(recorded[1])
+    side = IMAGE // config["size"]
+    # each crop pixel is the mean of the video's under a triangle, here as a sum over pixels
+    weights = np.maximum(1 - np.abs(np.arange(-side, side) + 0.5) / side, 0) / side
+    padded = np.pad(recorded[2].astype(float), ((0, 0), *[(side // 2, side // 2)] * 2, (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * side, 2 * side), (1, 2))[:, ::side, ::side]
+    small = np.rint(np.einsum("nijcyx,y,x->nijc", windows, weights, weights)).astype(np.uint8)
+    maps = detect(model, small)
+    np.testing.assert_allclose(found.confidence, maps.max(axis=(-2, -1)), atol=0.01)
+    points, _ = heatmaps.decode(maps)
+    assert (np.abs(found.keypoints - points).max(axis=-1) < 0.3).mean() > 0.9  # rounding moves a flat map's peak
+    assert quality["frames"] == FRAMES and 0 <= quality["pckh"] <= 1
+
+
+def test_a_recorded_view_without_its_video_is_never_rendered(recorded, tmp_path):
+    video = tmp_path / "raw/human36m/S9/Videos/Walking 1.54138969.mp4"
+    video.unlink()
+    with pytest.raises(UserError, match=r"Walking 1\.54138969\.mp4: is missing; expected a video"):
+        detect_recorded(recorded, tmp_path)
+    assert not (tmp_path / "detections.h5").exists()
+
+
+def test_keypoints_of_a_video_are_where_its_pixels_are(recorded, tmp_path):
+    """A bright spot that moves through the image is found in its place, whatever the box and the frame rate."""
+    clip = clip_of(recorded[0], "S9_Walking_1")
+    clip.attributes.pop("boxes")
+    view = clip.views["54138969"]
+    view.joints2d[:, 10] = np.nan  # a joint that is not labelled
+    place = np.stack([100 + 2.5 * np.arange(FRAMES), 90 + 1.5 * np.arange(FRAMES)], axis=1)
+    spots = heatmaps.render(place[:, None].astype(np.float32), IMAGE, 4.0)[:, 0]
+    images = np.repeat(np.rint(250 * spots).astype(np.uint8)[..., None], 3, -1)
+    write_video(tmp_path / "raw/human36m" / clip.attributes["video_54138969"], images, "libx264", "yuv420p")
+    network = Blobs(17, 1.5)
+    with Worker() as worker:
+        recordings = Recordings("human36m", tmp_path / "raw/human36m", worker)
+        found, _ = detection.detect_view(network, 256, clip, "54138969", PARAMETERS, recorded=recordings)
+        pixel = found.boxes[:, 2].max() / 64
+        error = np.abs(found.image_keypoints - place[:, None])
+        assert error.max() < 0.5 * pixel
+        clip.joints3d, view.joints2d = clip.joints3d[::2], view.joints2d[::2]
+        clip.fps, clip.attributes["recorded_fps"] = 25.0, 50.0
+        view.occluders = np.tile([0.0, 0, 300, 300], (len(view.joints2d), 1, 1))
+        view.occluders[2:] = np.nan
+        half, _ = detection.detect_view(network, 256, clip, "54138969", PARAMETERS, recorded=recordings)
+    assert np.abs(half.image_keypoints - place[::2, None])[2:].max() < 0.5 * pixel
+    assert half.confidence[2:].min() > half.confidence[:2].max()  # grey where the spot would be
+
+
+def test_2d_labels_alone_give_boxes_and_no_scores(recorded, tmp_path):
+    clip = clip_of(recorded[0], "S9_Walking_1")
+    clip.joints3d[:] = np.nan
+    boxes = np.full((FRAMES, 4), np.nan)
+    boxes[3], boxes[15] = (20, 30, 60, 130), (100, 30, 140, 130)
+    clip.attributes["boxes"] = boxes
+    with SequenceStore.create(recorded[0], reader="human36m") as store:
+        store.write(clip)
+    found, quality = detect_recorded(recorded, tmp_path, smoothing=1, margin=1.2)
+    expected = [[40, 80, 120]] * 10 + [[120, 80, 120]] * 10
+    np.testing.assert_allclose(found.boxes, expected)
+    assert quality["frames"] == FRAMES and "pckh" not in quality and "visible_share" not in quality
+    assert quality["bytes_per_frame"] == (tmp_path / "detections.h5").stat().st_size / FRAMES
+
+
+def test_a_person_without_any_box_is_told(recorded, tmp_path):
+    clip = clip_of(recorded[0], "S9_Walking_1")
+    for boxes, fault in ((np.full((FRAMES, 4), np.nan), "none of 20 frames has one"), (np.zeros((3, 4)), r"\(3, 4\)")):
+        clip.attributes["boxes"] = boxes
+        with pytest.raises(UserError, match=f"human36m: S9_Walking_1/54138969: .*{fault}.*; read the clips again"):
+            detection.person_boxes(clip, "54138969", 1.25, 5, recorded=True)

@@ -400,6 +400,7 @@ def _subject_files(subject: str) -> Iterator[Part]:
         yield _mocap_part(subject, f"{action}_1")
         for offsets in _offset_files(subject, action):
             yield Part(offsets, look=_offset)
+    yield Part(f"{subject}/Image_Data", use="images", sample="*.avi")
 
 
 FILES = tuple(part for subject in sorted({subject for subject, _ in TRIALS}) for part in _subject_files(subject))

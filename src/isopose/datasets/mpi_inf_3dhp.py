@@ -449,4 +449,9 @@ FILES = (
     ),
     *(_test_part(f"{name}/annot_data.mat", read_test_mat) for name in TEST_SEQUENCES),
     *(_test_part(calibration, read_test_calibration) for calibration in (_STUDIO[1], _OUTDOOR[1])),
+    *(Part(f"{name}/imageSequence", use="images", sample="video_*.avi") for name in SEQUENCES),
+    *(
+        _test_part(f"{name}/imageSequence")._replace(archive="", use="images", sample="img_*.jpg")
+        for name in TEST_SEQUENCES
+    ),
 )

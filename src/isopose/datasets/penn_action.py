@@ -173,5 +173,5 @@ def _text(content: dict, name: str) -> np.ndarray:
 
 FILES = (
     Part("Penn_Action/labels", "Penn_Action.tar.gz", sample="*.mat", count=2326, look=load),
-    Part(FRAMES, "Penn_Action.tar.gz", use="images", sample="*/*.jpg"),
+    Part(FRAMES, use="images", sample="*/*.jpg"),
 )

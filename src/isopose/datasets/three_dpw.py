@@ -241,5 +241,5 @@ class _Unpickler(pickle.Unpickler):
 
 FILES = (
     Part("sequenceFiles", "sequenceFiles.zip", sample="*/*.pkl", count=60, look=load),
-    Part("imageFiles", "imageFiles.zip", use="images", sample="*/*.jpg"),
+    Part("imageFiles", use="images", sample="*/*.jpg"),
 )
