@@ -15,7 +15,7 @@ from torch import nn
 from isopose import heatmaps, stage
 from isopose.arrays import check_array
 from isopose.crops import boxes_around, boxes_from_rectangles, rectangles_around
-from isopose.datasets.footage import RECORDED, Recordings
+from isopose.datasets.footage import RECORDED, Recordings, is_broken
 from isopose.datasets.official import RAW_VARIABLE
 from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, select
 from isopose.datasets.worker import Worker
@@ -134,6 +134,9 @@ def run(
             with SequenceStore(stores[key.source]) as sequences:
                 clip, reader = sequences.read(key.clip), sequences.attributes.get("reader")
             recorded = Recordings(reader, raw / reader, worker) if reader in RECORDED else None
+            if recorded and is_broken(clip, key.view):
+                typer.echo(f"{key}: left out, its video is broken (docs/datasets/{reader}.md)")
+                continue
             found, maps = detect_view(model, config["size"], clip, key.view, params, joint_set, origin, recorded)
             detections.write(key, found)
             if quality:

@@ -334,3 +334,29 @@ def test_a_person_without_any_box_is_told(recorded, tmp_path):
         clip.attributes["boxes"] = boxes
         with pytest.raises(UserError, match=f"human36m: S9_Walking_1/54138969: .*{fault}.*; read the clips again"):
             detection.person_boxes(clip, "54138969", 1.25, 5, recorded=True)
+
+
+def test_a_view_whose_video_is_broken_is_left_out_and_said(recorded, tmp_path, capsys):
+    clip = clip_of(recorded[0], "S9_Walking_1")
+    broken, other = clip.attributes | {"broken_video": "54138969"}, clip.attributes
+    with SequenceStore.create(recorded[0], reader="human36m") as store:
+        for name, attributes in (("S9_Walking_1", other), ("S9_Walking_2", broken)):
+            clip.id, clip.attributes = name, attributes
+            store.write(clip)
+    detect_recorded(recorded, tmp_path)
+    with DetectionStore(tmp_path / "detections.h5") as store:
+        assert [key.clip for key in store.keys()] == ["S9_Walking_1"]  # noqa: SIM118
+    assert "h36m/S9_Walking_2/54138969: left out, its video is broken" in capsys.readouterr().out
+
+
+def test_joints_that_a_dataset_lacks_are_not_held_against_it(recorded, tmp_path):
+    _, whole = detect_recorded(recorded, tmp_path)
+    clip = clip_of(recorded[0], "S9_Walking_1")
+    clip.joint_valid[7] = False
+    with SequenceStore.create(recorded[0], reader="human36m") as store:
+        store.write(clip)
+    found, quality = detect_recorded(recorded, tmp_path)
+    view, rest = clip.views["54138969"], np.arange(17) != 7
+    head = keypoints.head_size(clip.camera_joints("54138969"), clip.cameras["54138969"])
+    near = np.linalg.norm(found.image_keypoints - view.joints2d, axis=-1) <= 0.5 * head[:, None]
+    assert quality["pckh"] == pytest.approx(near[:, rest].mean()) and whole["pckh"] == pytest.approx(near.mean())

@@ -8,11 +8,11 @@ import h5py
 import pandas as pd
 import pytest
 import yaml
-from tests import licensed
 
 from isopose import config
 from isopose.datasets.check import LICENSED
 from isopose.datasets.store import DetectionStore
+from tests import licensed
 from tests.workflow.conftest import ROOT, Project
 
 pytestmark = pytest.mark.workflow
@@ -136,7 +136,9 @@ def test_without_a_dataset_the_others_are_planned(ready, tmp_path, dataset):
         if name != dataset:
             (tmp_path / name).symlink_to(ready.folder / "data/raw" / name)
     printed = project.snakemake("--dry-run", "--forceall", track="paper")
-    planned = {line.split("/")[2] for line in printed.splitlines() if "output: results/paper/" in line and "/scores/" in line}
+    planned = {
+        line.split("/")[2] for line in printed.splitlines() if "output: results/paper/" in line and "/scores/" in line
+    }
     assert planned == set(EVALUATIONS) - LOST[dataset]
     assert f"which needs {dataset}" in printed
 

@@ -4,12 +4,14 @@ Files are decoded in another process, with limits of time and memory, one frame 
 those of :mod:`isopose.crops`; image px have the centre of the top left pixel at (0, 0).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
 from PIL import Image
 
@@ -17,6 +19,9 @@ from isopose.crops import image_to_crop
 from isopose.datasets.store import Clip
 from isopose.datasets.worker import READ_SECONDS, Arrays, Worker
 from isopose.errors import UserError
+
+if TYPE_CHECKING:
+    import av
 
 MOST_PIXELS = 1 << 26
 """Of an image or a video's frame; the largest here have 2048 x 2048, and as RGB the worker has memory for them."""
@@ -67,6 +72,11 @@ def footage_of(reader: str, clip: Clip, view: str) -> Footage:
     recorded = np.arange(len(clip.joints3d)) * attributes.get("recorded_fps", clip.fps) / clip.fps
     path, first = _PLACES[reader](clip, camera)
     return Footage(path, first + np.rint(recorded).astype(int))
+
+
+def is_broken(clip: Clip, view: str) -> bool:
+    """Whether the video of a view is known to be broken for good: the view is then left out."""
+    return clip.attributes.get("broken_video") == clip.views[view].camera
 
 
 @dataclass(frozen=True)
@@ -231,6 +241,8 @@ class _Video:
     """
 
     def __init__(self, path: Path) -> None:
+        import av  # by the worker, where there is a video: rendered views need no decoder
+
         self.path = path
         self._container = av.open(str(path), options=_VIDEO)
         if not self._container.streams.video:

@@ -4,9 +4,6 @@ import numpy as np
 
 from isopose.datasets.store import Clip, Detections
 from isopose.evaluation import keypoints
-from isopose.skeleton import index
-
-_HEAD = [index("neck"), index("head")]
 
 
 class Quality:
@@ -20,14 +17,16 @@ class Quality:
     def add(self, clip: Clip, view_name: str, detections: Detections, maps: np.ndarray | None = None) -> None:
         """Take the detections of a view and, where they have maps, the dense ones ``(F, 17, M, M)`` before storage.
 
-        A clip whose head is not known in 3D (2D labels alone, or no top of the head) has no head size to measure by:
-        its frames count, and are not held against the labels.
+        A clip of 2D labels alone has no head size to measure by: its frames count, and are not held against the labels;
+        nor are joints that the dataset lacks.
         """
         view = clip.views[view_name]
         self._frames += len(detections.boxes)
-        if not np.isnan(clip.joints3d[:, _HEAD]).any():
+        if not clip.only_2d:
             head = keypoints.head_size(clip.camera_joints(view_name), clip.cameras[view.camera])
-            self._views.append((detections.image_keypoints, view.joints2d, head, view.visible, detections.confidence))
+            valid = np.broadcast_to(clip.joint_valid, view.visible.shape)
+            points, confidence = detections.image_keypoints, detections.confidence
+            self._views.append((points, view.joints2d, head, view.visible & valid, confidence, valid))
         if maps is not None:
             error = np.abs(detections.maps.dense() - maps)
             self._squared_error += float(np.square(error).sum(dtype=np.float64))
@@ -41,12 +40,12 @@ class Quality:
         """
         scores = {"frames": self._frames, "bytes_per_frame": stored_bytes / self._frames}
         if self._views:
-            points, truth, head, visible, confidence = map(np.concatenate, zip(*self._views, strict=True))
+            points, truth, head, visible, confidence, valid = map(np.concatenate, zip(*self._views, strict=True))
             labelled = (points, truth, head, visible)
             scores |= {
-                "visible_share": float(visible.mean()),
+                "visible_share": float(visible[valid].mean()),
                 "pckh": keypoints.pckh(*labelled),
-                "auroc": keypoints.auroc(confidence, visible),
+                "auroc": keypoints.auroc(confidence[valid], visible[valid]),
                 "left_right_confusion": keypoints.left_right_confusion(*labelled),
             }
         if self._pixels:
