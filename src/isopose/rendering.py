@@ -15,8 +15,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import h5py
-import hdf5plugin
 import numpy as np
 import typer
 
@@ -36,6 +34,7 @@ from isopose.crops import boxes_around, crop_to_image, image_to_crop
 from isopose.datasets.store import Clip, SequenceStore, ViewKey, select
 from isopose.errors import UserError
 from isopose.evaluation.keypoints import head_size
+from isopose.labelled_images import create, crop_labels, jittered
 from isopose.occlusion.rectangles import covered
 
 CHUNK = 16  # crops rendered at once: few enough for the working arrays to stay in the cache
@@ -653,7 +652,7 @@ PARAMS = {
     "seed": int,
 }
 """The stage's parameters: which views, how many images, their and the labels' resolution, the person's box (see
-`jittered`), the share of images with occluders, and which looks."""
+`isopose.labelled_images.jittered`), the share of images with occluders, and which looks."""
 
 BLOCK = 256  # images rendered and written at once
 SCENES = 256  # different backgrounds in a file, as many as are kept in memory
@@ -672,13 +671,6 @@ def training_occluders(boxes: np.ndarray, share: float, rng: np.random.Generator
     count = (rng.random(len(boxes)) < share) * rng.integers(1, 3, len(boxes))
     rectangles[np.arange(2) >= count[:, None]] = np.nan
     return rectangles
-
-
-def jittered(boxes: np.ndarray, options: dict[str, Any], rng: np.random.Generator) -> np.ndarray:
-    """Boxes (N, 3) scaled by up to 1 +- scale and shifted by up to shift sides each way."""
-    draws = rng.uniform(-1, 1, boxes.shape)
-    centre = boxes[:, :2] + options["shift"] * boxes[:, 2:] * draws[:, :2]
-    return np.concatenate([centre, boxes[:, 2:] * (1 + options["scale"] * draws[:, 2:])], axis=1)
 
 
 def draw_frames(stores: dict[str, Path], params: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -733,23 +725,12 @@ def render_images(stores: dict[str, Path], output: Path, params: dict[str, Any])
     boxes = jittered(drawn["box"], params["crop_jitter"], rng)
     occluders = np.concatenate([drawn["own"], training_occluders(boxes, params["training_occluders"], rng)], axis=1)
     scenes = seed * SCENES + rng.integers(SCENES, size=count)
-    points = image_to_crop(drawn["joints2d"], boxes, map_size)
-    inside = ((points >= -0.5) & (points < map_size - 0.5)).all(axis=-1)
-    labels = {
-        "joints2d": points.astype(np.float32),
-        "visible": drawn["visible"] & inside & ~covered(drawn["joints2d"], occluders),
-        "head_size": (drawn["head_size"] * map_size / boxes[:, 2]).astype(np.float32),
-        "frame": drawn["frame"],
-    }
+    visible = drawn["visible"] & ~covered(drawn["joints2d"], occluders)
+    labelled = np.ones_like(visible)
+    labels = crop_labels(drawn["joints2d"], visible, labelled, drawn["head_size"], boxes, map_size)
+    labels["frame"] = drawn["frame"]
     labels |= {name: drawn[name].astype("S") for name in ("source", "clip", "view", "subject")}
-    with stage.atomic_path(output) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update({"kind": "images", "version": 1, "split": params["split"], "map_size": map_size})
-        for name, values in labels.items():
-            file.create_dataset(name, data=values, track_times=False)
-        shape = (count, size, size, 3)
-        # One image a chunk, so that training may read any of them; noise leaves little to compress.
-        options = {"chunks": (1, *shape[1:]), "track_times": False, **hdf5plugin.Zstd(clevel=1)}
-        images = file.create_dataset("images", shape, np.uint8, **options)
+    with create(output, (count, size), labels, split=params["split"], map_size=map_size) as images:
         for begin in stage.track_progress(range(0, count, BLOCK), "rendering"):
             block = np.arange(begin, min(begin + BLOCK, count))
             looks = [sample_appearance((seed, int(i)), params["split"], int(scenes[i])) for i in block]

@@ -24,19 +24,28 @@ and ``read_source(root, cache, options)``, which yields clips. Imported by name,
 """
 
 
-def read_clips(reader: str, raw: Path, cache: Path, options: Mapping[str, Any]) -> Iterator[Clip]:
-    """Clips of the files in ``raw/<reader>``, one at a time, at ``options["fps"]`` frames a second.
+PHOTOGRAPHED = ("mpii", "coco")
+"""Names of the readers of people in photographs: modules with ``read_people(root, split, cache)``."""
 
-    Nothing is written in ``raw``; archives are unpacked in the cache. UserError where the folder is not there, is not
-    whole, or lacks what the options name.
-    """
+
+def folder_of(reader: str, raw: Path) -> Path:
+    """The folder of a licensed dataset; UserError where it is not there."""
     root = raw / reader
     if not root.is_dir():
         raise UserError(
             f"{root}: no such folder; expected the files of {reader} as downloaded; put there what "
             f"docs/datasets/{reader}.md lists, or set {RAW_VARIABLE} to the folder that holds {reader}/"
         )
-    for clip in reader_module(reader).read_source(root, cache, options):
+    return root
+
+
+def read_clips(reader: str, raw: Path, cache: Path, options: Mapping[str, Any]) -> Iterator[Clip]:
+    """Clips of the files in ``raw/<reader>``, one at a time, at ``options["fps"]`` frames a second.
+
+    Nothing is written in ``raw``; archives are unpacked in the cache. UserError where the folder is not there, is not
+    whole, or lacks what the options name.
+    """
+    for clip in reader_module(reader).read_source(folder_of(reader, raw), cache, options):
         yield resample(clip, options["fps"])
 
 

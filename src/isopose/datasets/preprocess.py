@@ -1,4 +1,6 @@
-"""The first stage: read a motion source, put cameras around clips that have none, and write the sequence store."""
+"""The first stage: read a source and write its store: of motion, with cameras put around it where it has none, or of
+people in photographs.
+"""
 
 import json
 import os
@@ -15,9 +17,9 @@ from isopose import stage
 from isopose.camera import project, world_to_camera
 from isopose.datasets import official
 from isopose.datasets.occluders import Occluders, draw_occluders
-from isopose.datasets.official import OFFICIAL, RAW_VARIABLE
+from isopose.datasets.official import OFFICIAL, PHOTOGRAPHED, RAW_VARIABLE
 from isopose.datasets.sources import MIRROR_VARIABLE, Request, derive_seed, reader_module
-from isopose.datasets.store import OCCLUDED, Clip, SequenceStore, View
+from isopose.datasets.store import OCCLUDED, Clip, Photographs, PhotographStore, SequenceStore, View
 from isopose.datasets.studio import AZIMUTHS, Studio, place_cameras
 from isopose.errors import UserError
 
@@ -42,6 +44,8 @@ PARAMETERS = {
 """Parameters of those sources; a licensed dataset has :data:`OFFICIAL_PARAMETERS` and its reader's own."""
 
 OFFICIAL_PARAMETERS = {"reader": str, "fps": float, "occluded": bool, "occluder": dict, "seed": int}
+
+PHOTOGRAPH_PARAMETERS = {"reader": str, "split": str}
 
 
 def _settings(kind: type, values: Mapping[str, Any], name: str) -> Any:
@@ -80,7 +84,10 @@ def parameters_of(reader: Any) -> Mapping[str, type | tuple[type, ...]]:
         return PARAMETERS
     if reader in OFFICIAL:
         return OFFICIAL_PARAMETERS | reader_module(reader).PARAMETERS
-    raise UserError(f"--params: reader is '{reader}'; expected one of {', '.join([*READERS, *OFFICIAL])}")
+    if reader in PHOTOGRAPHED:
+        return PHOTOGRAPH_PARAMETERS
+    known = ", ".join([*READERS, *OFFICIAL, *PHOTOGRAPHED])
+    raise UserError(f"--params: reader is '{reader}'; expected one of {known}")
 
 
 def parse(params: str) -> dict[str, Any]:
@@ -118,11 +125,32 @@ def official_clips(options: Mapping[str, Any], raw: Path, cache: Path) -> Iterat
         yield clip
 
 
+def photographed_people(reader: str, split: str, raw: Path, cache: Path) -> Photographs:
+    """Everyone in the photographs of a split of whom a joint is labelled, and who has a box; crowds have no joints."""
+    people = reader_module(reader).read_people(official.folder_of(reader, raw), split, cache)
+    points, labelled, visible = people.skeleton()
+    kept = labelled.any(axis=-1) & (people.boxes[:, 2:] > people.boxes[:, :2]).all(axis=-1)
+    columns = (people.images, points, labelled, visible, people.boxes, people.head_sizes)
+    return Photographs(*(values[kept] for values in columns))
+
+
+def write_photographs(output: Path, options: Mapping[str, Any], raw: Path, cache: Path) -> int:
+    """Write the store of people in photographs; return the number of people."""
+    people = photographed_people(options["reader"], options["split"], raw, cache)
+    if not len(people.images):
+        raise UserError(f"{raw / options['reader']}: nobody is labelled in the split '{options['split']}'; take another")
+    with PhotographStore.create(output, **options) as store:
+        store.write(people)
+    return len(people.images)
+
+
 def run(
     output: Path, options: Mapping[str, Any], mirror: Path | None, cache: Path, raw: Path = Path("data/raw")
 ) -> int:
-    """Write the store; return the number of clips. raw: holds a folder for every licensed dataset."""
+    """Write the store; return the number of clips, or of people in photographs. raw: holds a folder for every licensed dataset."""
     parameters_of(options["reader"])
+    if options["reader"] in PHOTOGRAPHED:
+        return write_photographs(output, options, raw, cache)
     if options["reader"] in OFFICIAL:
         clips = official_clips(options, raw, cache)
     else:
@@ -150,12 +178,12 @@ def main(
         Path("data/raw"), envvar=RAW_VARIABLE, help="Folder with a folder for every licensed dataset; only read."
     ),
 ) -> None:
-    """Read a motion source into a sequence store with cameras, image positions and, if asked for, occluders."""
+    """Read a source into a store: motion with cameras, image positions and, if asked for, occluders; or photographs."""
     options = parse(params)
     if mirror is None and os.environ.get(MIRROR_VARIABLE):
         mirror = Path(os.environ[MIRROR_VARIABLE])
-    clips = run(output, options, mirror, cache, raw)
-    typer.echo(f"{output}: {clips} clips of {options['reader']}")
+    count = run(output, options, mirror, cache, raw)
+    typer.echo(f"{output}: {count} {'people' if options['reader'] in PHOTOGRAPHED else 'clips'} of {options['reader']}")
 
 
 if __name__ == "__main__":

@@ -258,6 +258,41 @@ class SequenceStore(_Store):
         return sorted(self._file[clip_id].get("views", {}))
 
 
+@dataclass(frozen=True)
+class Photographs:
+    """N people in photographs, with the skeleton's 17 joints.
+
+    images (N,): paths under the dataset's folder; points (N, 17, 2) px, NaN where not labelled; labelled and visible
+    (N, 17) bool; boxes (N, 4) px, x0, y0, x1, y1; head_sizes (N,) px, as PCKh measures them, NaN where unknown.
+    """
+
+    images: np.ndarray
+    points: np.ndarray
+    labelled: np.ndarray
+    visible: np.ndarray
+    boxes: np.ndarray
+    head_sizes: np.ndarray
+
+
+class PhotographStore(_Store):
+    """People in photographs: a flat array for each field of Photographs."""
+
+    kind = "photographs"
+
+    def write(self, people: Photographs) -> None:
+        """Store everyone."""
+        _put(self._file, "images", np.char.encode(people.images, "utf-8"))
+        for name, kind in (("points", np.float32), ("labelled", bool), ("visible", bool)):
+            _put(self._file, name, getattr(people, name).astype(kind))
+        for name in ("boxes", "head_sizes"):
+            _put(self._file, name, getattr(people, name).astype(np.float32))
+
+    def read(self) -> Photographs:
+        """Read everyone."""
+        arrays = {name: self._file[name][()] for name in Photographs.__dataclass_fields__}
+        return Photographs(**arrays | {"images": np.char.decode(arrays["images"], "utf-8")})
+
+
 def _read_camera(group: h5py.Group) -> Camera:
     size = tuple(int(n) for n in group["size"][()])
     return Camera(group["K"][()], group["R"][()], group["T"][()], group["distortion"][()], size)

@@ -1,14 +1,11 @@
-"""Stage: train the 2D estimator, a small HRNet, on rendered people (paper 3.1)."""
+"""Stage: train the 2D estimator, an HRNet, on labelled images of people (paper 3.1)."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
-import hdf5plugin  # noqa: F401 (registers the compression of the images)
 import numpy as np
 import torch
 import typer
@@ -16,9 +13,9 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from isopose import heatmaps, stage, tracking
-from isopose.arrays import check_array
 from isopose.errors import UserError
 from isopose.evaluation import keypoints
+from isopose.labelled_images import Images
 from isopose.models.hrnet import DOWNSAMPLING, HRNet, detect, initialise, normalise, save_estimator
 from isopose.skeleton import MIRROR, NUM_JOINTS
 
@@ -43,43 +40,6 @@ PARAMETERS = {
 """The stage's parameters: architecture (see HRNet), optimisation, target and augmentation."""
 
 
-@dataclass(frozen=True)
-class Images:
-    """Labelled crops.
-
-    ``images`` ``(N, S, S, 3)`` uint8 RGB; ``joints2d`` ``(N, 17, 2)`` heatmap px; ``visible`` ``(N,
-    17)`` bool; ``head_size`` ``(N,)`` heatmap px; ``map_size`` is the heatmaps' side.
-    """
-
-    images: np.ndarray
-    joints2d: np.ndarray
-    visible: np.ndarray
-    head_size: np.ndarray
-    map_size: int
-
-    @classmethod
-    def read(cls, path: Path) -> Images:
-        """Read an image file whole."""
-        try:
-            with h5py.File(path, "r") as file:
-                images = cls(
-                    *(file[name][()] for name in ("images", "joints2d", "visible", "head_size")),
-                    map_size=int(file.attrs["map_size"]),
-                )
-            check_array("joints2d", images.joints2d, (len(images.images), NUM_JOINTS, 2), finite=True)
-        except (OSError, KeyError, ValueError) as error:
-            raise UserError(
-                f"{path}: not a file of rendered images ({error}); expected images, joints2d, visible, "
-                "head_size, map_size; delete it and run again"
-            ) from error
-        return images
-
-    @property
-    def size(self) -> int:
-        """Side of the crops, px."""
-        return self.images.shape[1]
-
-
 def target_maps(points: Tensor, visible: Tensor, size: int, sigma: float) -> Tensor:
     """Training target (paper 3.1): a Gaussian for a visible joint, an all-zero map for an invisible one.
 
@@ -88,23 +48,26 @@ def target_maps(points: Tensor, visible: Tensor, size: int, sigma: float) -> Ten
     return heatmaps.render(points, size, sigma) * visible[..., None, None]
 
 
-def heatmap_loss(predicted: Tensor, target: Tensor) -> Tensor:
+def heatmap_loss(predicted: Tensor, target: Tensor, labelled: Tensor | None = None) -> Tensor:
     """Squared error summed over the pixels of a map, averaged over maps ``(N, J, H, W)``.
 
-    The mean over pixels would make a map's few bright pixels vanish beside the weight decay.
+    The mean over pixels would make a map's few bright pixels vanish beside the weight decay. ``labelled`` ``(N, J)``:
+    maps that count, all if None. A joint that is not labelled may be visible, so it gets no all-zero map.
     """
-    return (predicted - target).square().sum((-2, -1)).mean()
+    squares = (predicted - target).square().sum((-2, -1))
+    weights = torch.ones_like(squares) if labelled is None else labelled.to(squares)
+    return (weights * squares).sum() / weights.sum().clamp(min=1)
 
 
 def augment(
-    images: Tensor, points: Tensor, visible: Tensor, params: dict[str, Any], generator: torch.Generator
+    images: Tensor, points: Tensor, marks: Tensor, params: dict[str, Any], generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Turn, scale, mirror and recolour a batch, each image by its own draw.
 
     ``images`` ``(N, 3, S, S)``; ``points`` ``(N, J, 2)`` in -1..1 across the crop (as in ``grid_sample``);
-    ``visible`` ``(N, J)``. Mirroring also exchanges left and right joints. ``params``: ``rotation``
-    degrees and ``scale`` are half-widths of uniform draws; ``colour`` is the deviation of each channel's
-    gain and offset.
+    ``marks`` ``(N, J, K)``: what else is known of the joints. Mirroring also exchanges left and right
+    joints. ``params``: ``rotation`` degrees and ``scale`` are half-widths of uniform draws; ``colour`` is the
+    deviation of each channel's gain and offset.
     """
     count = len(images)
 
@@ -125,8 +88,8 @@ def augment(
 
     points = points @ forward.mT
     points = torch.where(mirrored[:, None, None], points[:, MIRROR], points)
-    visible = torch.where(mirrored[:, None], visible[:, MIRROR], visible)
-    return images.contiguous(memory_format=torch.channels_last), points, visible
+    marks = torch.where(mirrored[:, None, None], marks[:, MIRROR], marks)
+    return images.contiguous(memory_format=torch.channels_last), points, marks
 
 
 def score(model: HRNet, data: Images, batch: int) -> dict[str, float]:
@@ -134,10 +97,10 @@ def score(model: HRNet, data: Images, batch: int) -> dict[str, float]:
     crops."""
     maps = [detect(model, data.images[start : start + batch]) for start in range(0, len(data.images), batch)]
     points, confidence = heatmaps.decode(np.concatenate(maps))
-    truth = (points, data.joints2d, data.head_size, data.visible)
+    truth = (points, data.joints2d, data.head_size, data.measured)
     return {
         "pckh": keypoints.pckh(*truth),
-        "auroc": keypoints.auroc(confidence, data.visible),
+        "auroc": keypoints.auroc(confidence[data.labelled], data.visible[data.labelled]),
         "left_right_confusion": keypoints.left_right_confusion(*truth),
     }
 
@@ -165,7 +128,7 @@ def train(
             f"{data.size // DOWNSAMPLING}; change size or map_size in params.yaml"
         )
     points = torch.from_numpy((2 * data.joints2d + 1) / map_size - 1).float().to(device)
-    visible = torch.from_numpy(data.visible).to(device)
+    marks = torch.from_numpy(np.stack([data.visible, data.labelled], axis=-1)).to(device)
     images = torch.from_numpy(data.images)
     batches = len(images) // params["batch"]
     if batches == 0:
@@ -180,11 +143,12 @@ def train(
         total = 0.0
         order = torch.randperm(len(images), generator=generator)[: batches * params["batch"]]
         for chosen in order.split(params["batch"]):
-            batch, where, seen = augment(
-                normalise(images[chosen].to(device)), points[chosen], visible[chosen], params, generator
+            batch, where, known = augment(
+                normalise(images[chosen].to(device)), points[chosen], marks[chosen], params, generator
             )
+            seen, labelled = known.unbind(-1)
             target = target_maps(((where + 1) * map_size - 1) / 2, seen, map_size, params["sigma"])
-            loss = heatmap_loss(model(batch), target)
+            loss = heatmap_loss(model(batch), target, labelled)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -201,15 +165,15 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    images: Path = typer.Option(..., help="Rendered training images (HDF5)."),
-    validation: Path | None = typer.Option(None, help="Rendered images of held-out people, scored every epoch."),
+    images: Path = typer.Option(..., help="Labelled training images (HDF5)."),
+    validation: Path | None = typer.Option(None, help="Labelled images of held-out people, scored every epoch."),
     output: Path = typer.Option(..., help="Trained network (safetensors)."),
     record: Path = typer.Option(..., help="Run record (JSON)."),
     key: str = typer.Option(..., help="Name of the run for good, such as demo/estimator/images."),
     mlflow: str | None = stage.MLFLOW_OPTION,
     params: str = stage.PARAMS_OPTION,
 ) -> None:
-    """Train the 2D estimator on rendered images."""
+    """Train the 2D estimator on labelled images."""
     options = stage.parse_params(params, PARAMETERS)
     stage.set_threads(options["threads"])
     inputs = [path for path in (images, validation) if path]

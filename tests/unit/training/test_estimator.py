@@ -45,14 +45,13 @@ def discs(count: int, seed: int) -> estimator.Images:
     inside = np.linalg.norm(grid - place[:, None, None], axis=-1) < 4
     images = rng.integers(0, 60, (count, SIZE, SIZE, 3), dtype=np.uint8)
     images[inside & seen[:, None, None]] = 255
-    return estimator.Images(
-        images, np.repeat(centre[:, None], 17, 1), np.repeat(seen[:, None], 17, 1), np.full(count, 4.0), MAP
-    )
+    points, visible = np.repeat(centre[:, None], 17, 1), np.repeat(seen[:, None], 17, 1)
+    return estimator.Images(images, points, visible, np.ones_like(visible), np.full(count, 4.0), MAP)
 
 
 def write(path, data: estimator.Images) -> None:
     with h5py.File(path, "w") as file:
-        for name in ("images", "joints2d", "visible", "head_size"):
+        for name in ("images", "joints2d", "visible", "labelled", "head_size"):
             file[name] = getattr(data, name)
         file.attrs["map_size"] = data.map_size
 
@@ -73,6 +72,16 @@ def test_loss_by_loop():
     assert float(loss) == pytest.approx(total)
 
 
+def test_a_joint_without_a_label_does_not_count():
+    rng = np.random.default_rng(0)
+    predicted, target = rng.random((2, 2, 3, 4, 4))
+    labelled = np.array([[True, False, True], [True, True, False]])
+    total = sum(((predicted[n, j] - target[n, j]) ** 2).sum() for n, j in zip(*labelled.nonzero(), strict=True)) / 4
+    loss = estimator.heatmap_loss(*map(torch.from_numpy, (predicted, target, labelled)))
+    assert float(loss) == pytest.approx(total)
+    assert float(estimator.heatmap_loss(*map(torch.from_numpy, (predicted, target, np.zeros_like(labelled))))) == 0
+
+
 def test_augmented_joints_stay_on_their_pixels():
     # The first three joints are blobs, one in each colour channel; they must be found where augment says they are.
     count, size, joints = 12, 64, [0, 3, 16]
@@ -82,8 +91,8 @@ def test_augmented_joints_stay_on_their_pixels():
     images = heatmaps.render(((points[:, joints] + 1) * size - 1) / 2, size, 3.0)
     params = PARAMS | {"rotation": 30.0, "scale": 0.2, "colour": 0.0}
     generator = torch.Generator().manual_seed(0)
-    warped, moved, seen = estimator.augment(images, points, visible, params, generator)
-    mirrored = ~seen[:, MIRROR[3]]
+    warped, moved, marks = estimator.augment(images, points, visible[..., None], params, generator)
+    mirrored = ~marks[:, MIRROR[3], 0]
     assert 0 < mirrored.sum() < count
     found = (heatmaps.decode(warped)[0] * 2 + 1) / size - 1
     for n in range(count):
@@ -96,7 +105,7 @@ def test_without_augmentation_only_mirrors_remain():
     images = torch.from_numpy(data.images).float().permute(0, 3, 1, 2)
     points = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (8, 17, 2))).float()
     generator = torch.Generator().manual_seed(3)
-    warped, moved, _ = estimator.augment(images, points, torch.ones(8, 17, dtype=torch.bool), STILL, generator)
+    warped, moved, _ = estimator.augment(images, points, torch.ones(8, 17, 1, dtype=torch.bool), STILL, generator)
     kinds = []
     for n in range(8):
         mirrored = not torch.allclose(moved[n], points[n], atol=1e-5)
