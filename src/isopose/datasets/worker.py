@@ -6,9 +6,12 @@ What it reads comes back as named arrays, never as pickled objects: a file that 
 import io
 import multiprocessing
 import resource
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
@@ -83,7 +86,8 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._pipe, remote = context.Pipe()
         self._process = context.Process(target=_serve, args=(remote, self.memory), daemon=True)
-        self._process.start()
+        with _no_main_module():
+            self._process.start()
         remote.close()  # so that the other end's death is noticed
 
     def _stop(self) -> None:
@@ -92,6 +96,17 @@ class Worker:
             self._process.join()
             self._pipe.close()
         self._process = self._pipe = None
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """A process started meanwhile does not import the main module again: a stage imports torch, which alone would fill
+    the reader's address space."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _serve(pipe: Connection, memory: int) -> None:

@@ -352,6 +352,29 @@ def test_what_the_labels_do_without_is_told_by_its_use(name, dataset):
     assert checked(dataset).without["human dynamics"] == ["Poses_D3_Angles_S11.tgz"]
 
 
+FOOTAGE = {
+    "humaneva": {"S1/Image_Data/Walking_1_(C1).avi": 3},
+    "mpi_inf_3dhp": {
+        "S1/Seq1/imageSequence/video_0.avi": 22,
+        "mpi_inf_3dhp_test_set/TS1/imageSequence/img_000001.jpg": 21,
+    },
+    "three_dpw": {"imageFiles/a_00/image_00000.jpg": 1},
+}
+"""Files that only images are read from, and how many of their folders are missing before each is put there."""
+
+
+@pytest.mark.parametrize("name", FOOTAGE)
+def test_folders_of_images_and_videos_are_useful_and_not_needed(name, dataset):
+    for file, missing in FOOTAGE[name].items():
+        report = checked(dataset)
+        assert report.status == "found" and len(report.without["images"]) == missing
+        place = dataset / file
+        place.parent.mkdir(parents=True)
+        assert f"holds 0 files {'*/*.jpg' if name == 'three_dpw' else ''}" in checked(dataset).wrong[0]
+        place.write_bytes(b"pixels")
+    assert len(checked(dataset).without.get("images", [])) == missing - 1
+
+
 @pytest.mark.parametrize("name", ["human36m"])
 def test_a_zip_beside_the_one_with_the_cameras_is_passed_over(name, packed):
     (packed / "a.zip").write_bytes(b"another")

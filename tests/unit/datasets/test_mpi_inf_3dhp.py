@@ -117,6 +117,14 @@ def test_test_set_is_recovered_with_scene_activity_and_camera(tmp_path):
     assert first.cameras["cam0"].size == (1920, 1080)
 
 
+@pytest.mark.parametrize("folder", mpi_inf_3dhp.TEST_FOLDERS)
+def test_images_of_the_test_set_are_where_they_are_unpacked(tmp_path, folder):
+    write_ts(tmp_path)
+    images = f"{folder}/TS5/imageSequence"
+    (tmp_path / images).mkdir(parents=True)
+    assert {clip.attributes["image_folder"] for clip in read_clips(tmp_path, "test", ["TS5"])} == {images}
+
+
 def test_the_test_set_has_its_2929_frames_and_three_scenes(tmp_path):
     for name in mpi_inf_3dhp.TEST_SEQUENCES:
         write_ts(tmp_path, name, invalid=())

@@ -1,9 +1,13 @@
 import ctypes
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from isopose.datasets.worker import Worker
 from isopose.errors import UserError
@@ -77,3 +81,26 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_process_that_dies_before_it_takes_the_request_is_one_line(file):
     with Worker(memory=2**20) as worker, pytest.raises(UserError, match=r"file\.bin: its reader crashed \(exit status"):
         worker.read(add, file, "three bytes", 0)
+
+
+PROGRAM = """
+from pathlib import Path
+import numpy as np
+from isopose.datasets.footage import crop_files
+from isopose.datasets.worker import Worker
+print("imported")
+if __name__ == "__main__":
+    with Worker() as worker:
+        print(crop_files(Path("."), ["image.png"], np.array([[1.5, 1.5, 4]]), 4, worker).shape)
+"""
+
+
+def test_the_main_module_is_not_imported_by_the_reader(tmp_path):
+    """A stage imports torch, for which the reader has no memory."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    Image.new("RGB", (4, 4)).save(tmp_path / "image.png")
+    paths = os.pathsep.join([str(Path(__file__).parents[3] / "src"), str(tmp_path)])
+    for how in (["program.py"], ["-m", "program"]):
+        command, options = [sys.executable, *how], {"cwd": tmp_path, "capture_output": True, "text": True}
+        done = subprocess.run(command, **options, check=True, env=os.environ | {"PYTHONPATH": paths})
+        assert done.stdout.splitlines() == ["imported", "(1, 4, 4, 3)"]
