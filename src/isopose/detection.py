@@ -13,9 +13,8 @@ import typer
 from torch import nn
 
 from isopose import heatmaps, stage
-from isopose.arrays import check_array
-from isopose.crops import boxes_around, boxes_from_rectangles, rectangles_around
-from isopose.datasets.footage import RECORDED, Recordings, is_broken
+from isopose.crops import boxes_around
+from isopose.datasets.footage import RECORDED, Recordings, is_broken, recorded_boxes
 from isopose.datasets.official import RAW_VARIABLE
 from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, select
 from isopose.datasets.worker import Worker
@@ -45,26 +44,9 @@ ViewFrames = Callable[[Clip, str, np.ndarray, np.ndarray, int], np.ndarray]
 crops (n, size, size, 3), RGB uint8."""
 
 
-def person_boxes(clip: Clip, view_name: str, margin: float, smoothing: int, recorded: bool) -> np.ndarray:
-    """The boxes (F, 3) of a view that the network sees, px.
-
-    They are put around the true 2D joints: they stand for a person detector and tracker, which this project does not
-    contain. A recorded clip may lack joints, which are then left out, and may bring the person's rectangles itself
-    (attribute ``boxes``, (F, 4) px): UserError where they give it no box.
-    """
-    joints2d = clip.views[view_name].joints2d
-    if not recorded:
-        return boxes_around(joints2d, margin, smoothing)
-    rectangles = clip.attributes.get("boxes")
-    try:
-        if rectangles is None:
-            rectangles = rectangles_around(joints2d)
-        check_array("boxes", rectangles, (len(joints2d), 4))
-        return boxes_from_rectangles(rectangles, margin, smoothing)
-    except ValueError as error:
-        raise UserError(
-            f"{clip.source}: {clip.id}/{view_name}: {error}; read the clips again, or leave it out"
-        ) from error
+def rendered_boxes(clip: Clip, view_name: str, margin: float, smoothing: int) -> np.ndarray:
+    """The boxes (F, 3) of a rendered view, px: around the true 2D joints."""
+    return boxes_around(clip.views[view_name].joints2d, margin, smoothing)
 
 
 def detect_view(
@@ -79,11 +61,13 @@ def detect_view(
 ) -> tuple[Detections, np.ndarray]:
     """Detect the person in every frame of a view, read from its footage or, without, rendered on the fly.
 
-    ``size`` is the side of the network's input, px, ``joint_set`` what its channels are, ``origin`` the input px at
+    The boxes stand for a person detector and tracker, which this project does not contain: they are put around what
+    is known of the person. ``size`` is the side of the network's input, px, ``joint_set`` what its channels are, ``origin`` the input px at
     the centre of heatmap px 0. Returns the detections and the dense maps ``(F, 17, M, M)`` they were made from.
     """
     frames_of: ViewFrames = recorded.view_frames if recorded else partial(view_frames, split=params["split"])
-    boxes = person_boxes(clip, view_name, params["margin"], params["smoothing"], recorded is not None)
+    boxes_of = recorded_boxes if recorded else rendered_boxes
+    boxes = boxes_of(clip, view_name, params["margin"], params["smoothing"])
     # The crop moves by what the network's grid lies off the crop's, so that its heatmaps come out on ours.
     seen = boxes + (ORIGIN - origin) / size * boxes[:, 2:] * np.array([1, 1, 0], boxes.dtype)
 

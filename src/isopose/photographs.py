@@ -4,6 +4,7 @@ The file is that of rendered people (:mod:`isopose.labelled_images`).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ import typer
 
 from isopose import stage
 from isopose.crops import boxes_from_rectangles
-from isopose.datasets.footage import RECORDED, crop_files, footage_of, is_broken, person_boxes, read_crops
+from isopose.datasets.footage import RECORDED, crop_files, footage_of, is_broken, read_crops, recorded_boxes
 from isopose.datasets.official import PHOTOGRAPHED, RAW_VARIABLE
 from isopose.datasets.store import Clip, PhotographStore, SequenceStore, ViewKey, reader_of, select
 from isopose.datasets.worker import Worker
 from isopose.errors import UserError
 from isopose.evaluation.keypoints import head_size
-from isopose.labelled_images import crop_labels, create, jittered
+from isopose.labelled_images import create, crop_labels, jittered
 
 PARAMETERS = {
     "selections": list,
@@ -117,13 +118,11 @@ def _labels(clip: Clip, key: ViewKey, margin: float) -> dict[str, np.ndarray]:
         "visible": view.visible,
         "labelled": labelled,
         "head_size": heads,
-        "box": person_boxes(clip, key.view, margin, 1),
+        "box": recorded_boxes(clip, key.view, margin, smoothing=1),
     }
 
 
-def cut(
-    stores: Mapping[str, Path], rows: Sequence[Row], boxes: np.ndarray, size: int, raw: Path, images: Any
-) -> None:
+def cut(stores: Mapping[str, Path], rows: Sequence[Row], boxes: np.ndarray, size: int, raw: Path, images: Any) -> None:
     """Read the pixels of every row in its box (N, 3) into images (N, size, size, 3), an array or an HDF5 dataset.
 
     Rows of one view are read together, in the order of their frames.
@@ -142,11 +141,44 @@ def cut(
                 crops = crop_files(raw / reader, [clip_id] * len(members), boxes[members], size, worker)
             else:
                 with SequenceStore(stores[source]) as store:
-                    footage = footage_of(reader, store.read(clip_id), view)
-                frames = np.array([rows[i]["frame"] for i in members])
-                whole = np.zeros((len(footage.frames), 3))
-                crops = np.concatenate(
-                    [_crop(raw / reader, footage, whole, f, boxes[i], size, worker) for f, i in zip(frames, members, strict=True)]
-                )
+                    whole = footage_of(reader, store.read(clip_id), view)
+                footage = replace(whole, frames=whole.frames[[rows[i]["frame"] for i in members]])
+                crops = read_crops(raw / reader, footage, boxes[members], np.arange(len(members)), size, worker)
             for image, crop in zip(members, crops, strict=True):
                 images[image] = crop
+
+
+def run(stores: Mapping[str, Path], output: Path, params: Mapping[str, Any], raw: Path) -> None:
+    """Draw, read and write labelled images (docs/rendering.md has the layout)."""
+    rng = np.random.default_rng([params["seed"], params["split"] == "test", 4])
+    rows = draw(stores, params, rng)
+    points, visible, labelled, heads, boxes = (
+        np.array([row[name] for row in rows]) for name in ("points", "visible", "labelled", "head_size", "box")
+    )
+    boxes = jittered(boxes, params["crop_jitter"], rng)
+    labels = crop_labels(points, visible, labelled, heads, boxes, params["map_size"])
+    labels["frame"] = np.array([row["frame"] for row in rows])
+    labels |= {name: np.array([row[name] for row in rows], "S") for name in ("source", "clip", "view", "subject")}
+    shape = (len(rows), params["size"])
+    with create(output, shape, labels, split=params["split"], map_size=params["map_size"]) as images:
+        cut(stores, rows, boxes, params["size"], raw, images)
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    store: list[str] = stage.STORE_OPTION,
+    output: Path = typer.Option(..., help="Labelled images (HDF5)."),
+    params: str = stage.PARAMS_OPTION,
+    raw: Path = typer.Option(
+        Path("data/raw"), envvar=RAW_VARIABLE, help="Folder with a folder for every licensed dataset; only read."
+    ),
+) -> None:
+    """Cut labelled images of people from photographs and recorded views."""
+    run(stage.parse_named(store), output, stage.parse_params(params, PARAMETERS), raw)
+
+
+if __name__ == "__main__":
+    stage.run(app)

@@ -8,7 +8,7 @@ import torch
 from isopose import detection, heatmaps, sparse_maps
 from isopose.camera import Camera, project
 from isopose.crops import boxes_around, crop_to_image, image_to_crop
-from isopose.datasets.footage import Recordings
+from isopose.datasets.footage import Recordings, recorded_boxes
 from isopose.datasets.store import Clip, DetectionStore, SequenceStore, View, ViewKey
 from isopose.datasets.worker import Worker
 from isopose.errors import UserError
@@ -333,7 +333,7 @@ def test_a_person_without_any_box_is_told(recorded, tmp_path):
     for boxes, fault in ((np.full((FRAMES, 4), np.nan), "none of 20 frames has one"), (np.zeros((3, 4)), r"\(3, 4\)")):
         clip.attributes["boxes"] = boxes
         with pytest.raises(UserError, match=f"human36m: S9_Walking_1/54138969: .*{fault}.*; read the clips again"):
-            detection.person_boxes(clip, "54138969", 1.25, 5, recorded=True)
+            recorded_boxes(clip, "54138969", 1.25, 5)
 
 
 def test_a_view_whose_video_is_broken_is_left_out_and_said(recorded, tmp_path, capsys):

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from isopose.crops import image_to_crop
+from isopose.arrays import check_array
+from isopose.crops import boxes_from_rectangles, image_to_crop, rectangles_around
 from isopose.datasets.store import Clip
 from isopose.datasets.worker import READ_SECONDS, Arrays, Worker
 from isopose.errors import UserError
@@ -77,6 +78,22 @@ def footage_of(reader: str, clip: Clip, view: str) -> Footage:
 def is_broken(clip: Clip, view: str) -> bool:
     """Whether the video of a view is known to be broken for good: the view is then left out."""
     return clip.attributes.get("broken_video") == clip.views[view].camera
+
+
+def recorded_boxes(clip: Clip, view: str, margin: float, smoothing: int) -> np.ndarray:
+    """Square boxes (F, 3) of the person in a recorded view, px.
+
+    Around the rectangles that the clip brings (attribute ``boxes``, (F, 4) px), else around the 2D joints, those left
+    out that are not labelled. UserError where they give no box.
+    """
+    joints2d, rectangles = clip.views[view].joints2d, clip.attributes.get("boxes")
+    try:
+        if rectangles is None:
+            rectangles = rectangles_around(joints2d)
+        check_array("boxes", rectangles, (len(joints2d), 4))
+        return boxes_from_rectangles(rectangles, margin, smoothing)
+    except ValueError as error:
+        raise UserError(f"{clip.source}: {clip.id}/{view}: {error}; read the clips again, or leave it out") from error
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,9 @@ def write_photographs(output: Path, options: Mapping[str, Any], raw: Path, cache
     """Write the store of people in photographs; return the number of people."""
     people = photographed_people(options["reader"], options["split"], raw, cache)
     if not len(people.images):
-        raise UserError(f"{raw / options['reader']}: nobody is labelled in the split '{options['split']}'; take another")
+        raise UserError(
+            f"{raw / options['reader']}: nobody is labelled in the split '{options['split']}'; take another"
+        )
     with PhotographStore.create(output, **options) as store:
         store.write(people)
     return len(people.images)

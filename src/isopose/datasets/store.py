@@ -188,6 +188,12 @@ class _Store:
         self.close()
 
 
+def reader_of(path: Path | str) -> str:
+    """The reader that a sequence or photograph store was made with."""
+    with h5py.File(path, "r") as file:
+        return str(file.attrs.get("reader"))
+
+
 def _put(group: h5py.Group, name: str, array: np.ndarray) -> None:
     array = np.asarray(array)
     options = {"compression": _COMPRESSION, "shuffle": True} if array.nbytes > 1024 else {}
