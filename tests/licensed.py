@@ -13,7 +13,7 @@ What is filmed, so what ``SOURCES`` asks for (the readers read no less):
 - MPI-INF-3DHP: all. Training sequences have 32 frames; S1/Seq1's content is that of all of 25 frames a second,
   S1/Seq2's of all of 50. Of the cameras, those of 'vnect' have videos. The test set has all of its valid frames.
 - 3DPW: 60 sequences of 24 frames: 2 of test, 2 of validation, and 56 of train with two contents.
-- Penn Action: 2,326 videos with 12 contents of 3 frames. MPII and COCO: a few dozen images of one to three people.
+- Penn Action: 2,326 videos with 12 contents of 2 frames. MPII and COCO: a few dozen images of one to three people.
 """
 
 import os
@@ -94,7 +94,7 @@ DISTINCT, FEW = 9, 6
 WINDOW, TRAIN_FRAMES, OUTDOOR_FRAMES = 36, 32, 24
 """Valid frames of a part of HumanEva; frames of a training sequence of MPI-INF-3DHP, and of a sequence of 3DPW."""
 
-PENN_VIDEOS, PENN_CONTENTS, PENN_FRAMES = 2326, 12, 3
+PENN_VIDEOS, PENN_CONTENTS, PENN_FRAMES = 2326, 12, 2
 SPRITE = 112
 """Side, px, at which a person is rendered."""
 
@@ -103,7 +103,7 @@ MARGIN = 1.5
 
 
 def write_all(raw: Path, seed: int = 0) -> None:
-    """Write the folders of all seven datasets under ``raw``."""
+    """Write the folders of all seven datasets under ``raw``, which has none of them yet."""
     for name in LICENSED:
         write(name, raw, seed)
 

@@ -9,6 +9,7 @@ from isopose.datasets import coco, human36m, humaneva, mpi_inf_3dhp, mpii, penn_
 from isopose.datasets.check import LICENSED, check
 from isopose.datasets.preprocess import run
 from isopose.datasets.store import SequenceStore
+from isopose.skeleton import JOINTS
 
 FAR = 40
 """Difference of a pixel from the background, of 3 times 255, by which it is of a person."""
@@ -42,9 +43,19 @@ def store(raw, tmp_path, request):
         options = {"occluder": {}, "seed": 0} | licensed.SOURCES[name] | fewer
         run(tmp_path / "store.h5", options, None, tmp_path / "cache", raw)
         with SequenceStore(tmp_path / "store.h5") as found:
-            return {clip: found.read(clip) for clip in found.clips()}
+            clips = {clip: found.read(clip) for clip in found.clips()}
+        assert all(knees_bend_forward(clip.joints3d) for clip in clips.values())
+        return clips
 
     return read
+
+
+def knees_bend_forward(joints):
+    """Whether left is left in joints (F, 17, 3), m, of a right-handed frame: a mirrored person's knees bend back."""
+    at = dict(zip(JOINTS, np.moveaxis(joints, 1, 0), strict=True))
+    forward = np.cross(at["l_hip"] - at["r_hip"], at["thorax"] - at["pelvis"])
+    bend = [at[f"{side}_knee"] - (at[f"{side}_hip"] + at[f"{side}_ankle"]) / 2 for side in "lr"]
+    return (np.mean(bend, axis=0) * forward).sum(-1).mean() > 0
 
 
 def picture(path):
@@ -184,6 +195,26 @@ def assert_within(image, joints, box):
     assert differs[y, x].mean() > 0.8
     assert (joints >= box[:2]).all()
     assert (joints <= box[2:]).all()
+
+
+def test_people_in_images_are_no_mirror_images():
+    for person in licensed.crowd((640, 480), 3, 1, "any") + licensed.crowd((640, 480), 3, 9, "other"):
+        assert knees_bend_forward(person.joints)
+
+
+def test_the_same_pose_is_where_a_repeated_video_shows_it(raw):
+    """A video's packets come again after a cycle: the pictures are the first's, and their times go on."""
+    path = raw / "human36m/S5/Videos/Eating.60457274.mp4"
+    cycle = len(licensed.there_and_back(licensed.DISTINCT))
+    shown = frames(path)
+    for number in (3, cycle - 1):
+        np.testing.assert_array_equal(shown[number], shown[number + 5 * cycle])
+    assert not np.array_equal(shown[0], shown[cycle // 2])
+    with av.open(path) as video:
+        rate = video.streams.video[0].average_rate
+        times = [frame.time * rate for frame in video.decode(video=0)]
+    assert rate == 50
+    np.testing.assert_allclose(times, np.arange(len(shown)), atol=1e-6)
 
 
 @pytest.mark.parametrize(("module", "split", "least"), [(mpii, "train", 60), (coco, "train", 60), (coco, "val", 20)])
