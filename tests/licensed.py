@@ -94,6 +94,9 @@ DISTINCT, FEW = 9, 6
 WINDOW, TRAIN_FRAMES, OUTDOOR_FRAMES = 36, 32, 24
 """Valid frames of a part of HumanEva; frames of a training sequence of MPI-INF-3DHP, and of a sequence of 3DPW."""
 
+SPEED = 1.5
+"""Of motion: few frames show more of it."""
+
 PENN_VIDEOS, PENN_CONTENTS, PENN_FRAMES = 2326, 12, 2
 SPRITE = 112
 """Side, px, at which a person is rendered."""
@@ -121,9 +124,12 @@ def there_and_back(distinct: int) -> list[int]:
     return [*range(distinct), *range(distinct - 2, 0, -1)]
 
 
-def poses(person: str, action: str, speed: float, fps: float, seed: int, distinct: int = DISTINCT) -> np.ndarray:
-    """Joints (distinct, 17, 3), m, z up, of someone in the middle of the room."""
-    return generate(person, action, speed, distinct / fps, fps, derive_seed(person, action, seed))
+def poses(person: str, action: str, fps: float, seed: int, distinct: int = DISTINCT) -> np.ndarray:
+    """Joints (distinct, 17, 3), m, z up, of someone in the middle of the room, slow at both ends: there they turn."""
+    finer = 16
+    motion = generate(person, action, SPEED, distinct / fps, finer * fps, derive_seed(person, action, seed))
+    share = (1 - np.cos(np.pi * np.arange(distinct) / (distinct - 1))) / 2
+    return motion[np.rint(share * (len(motion) - 1)).astype(int)]
 
 
 def cycled(values: np.ndarray, frames: int) -> np.ndarray:
@@ -233,7 +239,7 @@ def write_human36m(root: Path, seed: int) -> None:
         filmed = {}
         for action, motion in (("Walking", "walking"), ("Eating", "reaching")):
             name = human36m.file_name(subject, action, 1)
-            joints = human36m.of_skeleton(poses(f"H36M {subject}", motion, 2.0, 50, seed))
+            joints = human36m.of_skeleton(poses(f"H36M {subject}", motion, 50, seed))
             shown = cycled(joints, FRAMES[subject])
             release.add(subject, name, len(shown), with_2d=subject in ("S1", "S9"), joints=shown)
             turning = human36m.swinging_angles(len(shown), derive_seed(subject, action, seed))
@@ -275,7 +281,7 @@ def write_humaneva(root: Path, seed: int) -> None:
         humaneva.write_subject(root, subject, actions, 6)
         for action in actions:
             motion = {"Walking": "walking", "Jog": "jogging", "Box": "boxing"}[action]
-            _write_humaneva_trial(root, subject, action, poses(f"HumanEva {subject}", motion, 2.0, 60, seed), seed)
+            _write_humaneva_trial(root, subject, action, poses(f"HumanEva {subject}", motion, 60, seed), seed)
 
 
 def _write_humaneva_trial(root: Path, subject: str, action: str, joints: np.ndarray, seed: int) -> None:
@@ -331,7 +337,7 @@ def write_mpi_inf_3dhp(root: Path, seed: int) -> None:
 
 
 def _write_3dhp_sequence(root: Path, name: str, fps: int, seed: int) -> None:
-    joints = poses(f"3DHP {name}", "walking" if fps == 25 else "kicking", 2.0, fps, seed)
+    joints = poses(f"3DHP {name}", "walking" if fps == 25 else "kicking", fps, seed)
     mpi_inf_3dhp.write_train(root, name, cycled(joints, TRAIN_FRAMES))
     for number in VNECT_CAMERAS:
         intrinsic, turn, t = mpi_inf_3dhp.camera(number)
@@ -355,7 +361,7 @@ OUTDOOR_INTRINSIC = np.array([[1690.5, 0, 954.3], [0, 1690.1, 420.7], [0, 0, 1]]
 def _write_3dhp_test(folder: Path, name: str, seed: int) -> None:
     """The valid frames of a test sequence, and two before them that are not."""
     sequence = TEST_SEQUENCES[name]
-    joints = poses(f"3DHP {name}", "walking" if name in ("TS1", "TS4", "TS5") else "reaching", 2.0, 25, seed, FEW)
+    joints = poses(f"3DHP {name}", "walking" if name in ("TS1", "TS4", "TS5") else "reaching", 25, seed, FEW)
     frames = sequence.valid + 2
     activity = 1 + np.arange(frames) * 7 // frames
     intrinsic = mpi_inf_3dhp.TEST_INTRINSIC if sequence.size == (2048, 2048) else OUTDOOR_INTRINSIC
@@ -394,7 +400,7 @@ def write_three_dpw(root: Path, seed: int) -> None:
 def _write_3dpw_sequence(root: Path, split: str, name: str, people: int, seed: int) -> None:
     group = []
     for person in range(people):
-        joints = poses(f"3DPW {name} {person}", name.split("_")[1], 2.0, 30, seed)
+        joints = poses(f"3DPW {name} {person}", name.split("_")[1], 30, seed)
         group.append(cycled(joints, OUTDOOR_FRAMES) + [0, 1.5 * (person - (people - 1) / 2), -0.9])
     smpl = np.stack([three_dpw.of_skeleton(joints) for joints in group])
     content = three_dpw.sequence(name, people, OUTDOOR_FRAMES, seed=seed, joints=smpl)
@@ -422,7 +428,7 @@ def crowd(size: tuple[int, int], people: int, frames: int, *seed: object) -> lis
     group = []
     for number in range(people):
         person, action = f"crowd {rng.integers(1000)}", str(rng.choice(ACTIONS))
-        joints = poses(person, action, 2.0, 25, int(rng.integers(2**31)), max(frames, DISTINCT))[:frames]
+        joints = poses(person, action, 25, int(rng.integers(2**31)), max(frames, DISTINCT))[:frames]
         place = [1.2 * (number - (people - 1) / 2), 0.95, rng.uniform(4.5, 5.5)]
         before = joints[..., [1, 2, 0]] * [1, -1, -1] + place  # a heading of 0 faces the camera
         pixels = before @ K.T
