@@ -139,6 +139,22 @@ def test_humaneva_videos_show_the_joints(raw, store, part):
         assert shown[0].shape == (480, 640, 3)
         for frame in (0, 7, licensed.WINDOW - 1):
             assert_there(shown[first - 1 + frame], clip.views[view].joints2d[frame])
+        assert best_shift(shown, first - 1, clip.views[view].joints2d) == 0
+
+
+def best_shift(shown, first, joints):
+    """By how many frames pictures shown[first:] are late: where the person's middle moves as the joints' (F, J, 2)."""
+    middles = joints[:20].mean(1)
+    misfit = {}
+    for shift in (-2, -1, 0, 1, 2):
+        seen = np.array([middle(image) for image in shown[first + shift : first + shift + 20]])
+        misfit[shift] = np.abs(seen - seen.mean(0) - middles + middles.mean(0)).mean()
+    return min(misfit, key=misfit.get)
+
+
+def middle(image):
+    """x, y of the middle of what differs from the background."""
+    return np.argwhere(np.abs(image.astype(int) - image[0, 0]).sum(-1) > FAR).mean(0)[::-1]
 
 
 def test_mpi_inf_3dhp_videos_show_the_joints(raw, store):
