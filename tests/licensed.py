@@ -7,8 +7,8 @@ same content again: hard links, and a video's packets repeated, since all motion
 What is filmed, so what ``SOURCES`` asks for (the readers read no less):
 
 - Human3.6M: all trials of all subjects. Each subject walks in Walking, WalkTogether and WalkDog, and reaches in the
-  other trials. S5's have 336 frames, the fewest that the human dynamics protocol takes, the others' 32. S1 and S9 have
-  D2_Positions; S9's and S11's poses are archives.
+  other trials. S5's have 336 frames, enough for the human dynamics protocol's 150 at half the rate, the others' 32.
+  S1 and S9 have D2_Positions; S9's and S11's poses are archives.
 - HumanEva-I: everything. Of each part the first 36 frames are valid; the videos end soon after those of ``train``.
 - MPI-INF-3DHP: all. Training sequences have 32 frames; S1/Seq1's content is that of all of 25 frames a second,
   S1/Seq2's of all of 50. Of the cameras, those of 'vnect' have videos. The test set has all of its valid frames.
