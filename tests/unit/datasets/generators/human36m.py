@@ -146,6 +146,28 @@ def motion(frames, seed):
     return joints
 
 
+NEAREST = {4: 3, 5: 3, 9: 8, 10: 8, 11: 0, 16: 13, 24: 13}
+NEAREST |= dict.fromkeys((20, 21, 22, 23), 19) | dict.fromkeys((28, 29, 30, 31), 27)
+"""The other 15 of the 32 joints, and one of the 17 that lies where they are, or a hand's or foot's length away."""
+
+
+def of_skeleton(joints):
+    """Joints (F, 17, 3), m, as the file's (F, 32, 3), mm."""
+    whole = np.zeros((len(joints), 32, 3))
+    whole[:, USED] = 1000 * joints
+    whole[:, list(NEAREST)] = whole[:, list(NEAREST.values())]
+    return whole
+
+
+def swinging_angles(frames, seed):
+    """The 78 columns of someone whose 25 joints swing, each about its own axis."""
+    rng = np.random.default_rng(seed)
+    swing = np.sin(np.arange(frames)[:, None] / 12 + rng.uniform(0, 6, 25))
+    turns = Rotation.from_rotvec((swing[..., None] * rng.uniform(-0.5, 0.5, (25, 3))).reshape(-1, 3))
+    root = 300 * np.sin(np.arange(frames)[:, None] / 40 + rng.uniform(0, 6, 3))
+    return np.concatenate([root, turns.as_euler("ZXY", degrees=True).reshape(frames, 75)], axis=1)
+
+
 def angles(frames, seed):
     """Root (frames, 3), mm, rotations of 25 joints (frames, 25, 3, 3), and the 78 columns that say the same."""
     rng = np.random.default_rng(seed)
@@ -165,9 +187,9 @@ class Release:
         self.angles = {}
         root.mkdir(parents=True, exist_ok=True)
 
-    def add(self, subject, name, frames, extra2d=0, with_2d=True, **options):
+    def add(self, subject, name, frames, extra2d=0, with_2d=True, joints=None, **options):
         seed = len(self.joints)
-        joints = motion(frames + extra2d, seed)
+        joints = motion(frames + extra2d, seed) if joints is None else joints
         self.joints[subject, name] = joints[:frames]
         folder = self.root / subject / "MyPoseFeatures"
         write_pose(folder / "D3_Positions" / f"{name}.cdf", joints[:frames].reshape(frames, 96), **options)
@@ -193,7 +215,7 @@ class Release:
                 folder = self.root / subject / "MyPoseFeatures" / kind
                 if not folder.is_dir():
                     continue
-                with tarfile.open(self.root / f"Poses_{kind}_{subject}.tgz", "w:gz") as tar:
+                with tarfile.open(self.root / f"Poses_{kind}_{subject}.tgz", "w:gz", dereference=True) as tar:
                     tar.add(folder, f"{subject}/MyPoseFeatures/{kind}")
                 for file in folder.iterdir():
                     file.unlink()

@@ -71,6 +71,58 @@ def markers(frames):
     return np.array(points), [PREFIX + label for label in labels] + ["*110"]
 
 
+def markers_of(joints):
+    """Points (T, N, 3), mm, and labels that stand for joints {name: (T, 3), mm}, one row a motion capture frame.
+
+    The toolbox's geometry, turned round: segments lie so that both its points of a doubled joint are the joint. The
+    pelvis lies 50 mm behind its segment's origin; a head 316.103 mm above the thorax comes out as it is.
+    """
+    parts = {"HED": (joints["thorax"], _axes(joints["head"] - joints["thorax"]), 150.0)}
+    parts["TRX"] = (joints["thorax"], _axes(joints["thorax"] - joints["pelvis"]), 150.0)
+    length = _norm(joints["thorax"] - joints["pelvis"])
+    lean = np.arctan2((SHOULDERS / 2 - 7) / 2, length)
+    pelvis = _leaning(_axes(joints["thorax"] - joints["pelvis"]), lean)
+    parts["PEL"] = (joints["pelvis"] + 50 * pelvis[..., 0], pelvis, 150.0)
+    for side in "LR":
+        hip, knee, ankle, shoulder, elbow, wrist = (
+            joints[f"{side.lower()}_{name}"] for name in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
+        )
+        parts[f"{side}FEM"] = (knee, _axes(hip - knee), _norm(hip - knee))
+        parts[f"{side}TIB"] = (ankle, _axes(knee - ankle), 150.0)
+        parts[f"{side}CLO"] = (shoulder, np.broadcast_to(np.eye(3), (len(hip), 3, 3)), 150.0)
+        angle = np.arctan2(OFFSETS[side] / 2, _norm(shoulder - elbow))
+        arm = _leaning(_axes(shoulder - elbow), -angle)
+        end = shoulder - arm[..., 2] * _norm(shoulder - elbow)[:, None]
+        parts[f"{side}HUM"] = (end, arm, 150.0)
+        parts[f"{side}RAD"] = (end + wrist - elbow, _leaning(_axes(elbow - wrist), angle), 150.0)
+    names = [*MARKERS, *(pair[0] for pair in FOREARMS)]
+    points = [joints["thorax"] + (10 * n, 5 * n + 1, 3 * n) for n in range(len(names))]
+    labels = names + [LABEL[segment] + letter for segment in SEGMENTS for letter in "OPAL"]
+    for segment in SEGMENTS:
+        o, axes_, along = parts[segment]
+        points += [o, o + np.reshape(along, (-1, 1)) * axes_[..., 2], o + 50 * axes_[..., 0], o + 50 * axes_[..., 1]]
+    return np.stack(points, axis=1), [PREFIX + label for label in labels]
+
+
+def _norm(vectors):
+    return np.linalg.norm(vectors, axis=-1)
+
+
+def _axes(along):
+    """Axes (T, 3, 3), x, y, z in columns, with z along vectors (T, 3); x lies as the first frame's does."""
+    z = along / _norm(along)[:, None]
+    x = np.cross(np.broadcast_to(np.cross(z[0], np.roll(z[0], 1)), z.shape), z)
+    x /= _norm(x)[:, None]
+    return np.stack([x, np.cross(z, x), z], axis=-1)
+
+
+def _leaning(axes_, angle):
+    """Axes that are turned about y so that what lies along their cos z - sin x lay along z before."""
+    x, y, z = np.moveaxis(axes_, -1, 0)
+    s, c = np.sin(angle)[:, None], np.cos(angle)[:, None]
+    return np.stack([c * x - s * z, y, s * x + c * z], axis=-1)
+
+
 def _between(point, time):
     """A point on the straight line between captured frames."""
     first = np.floor(time)

@@ -118,12 +118,18 @@ POSES = {
 """Origin, up and right of the two published files."""
 
 
-def test_arrays(joints, valid, activity, calibration):
-    """The arrays of annot_data.mat, with HDF5's axes, of world joints (F, 17, 3), m, z up."""
+def test_pose(calibration):
+    """R (3, 3) and centre (3,), mm, of a published file's camera, in a world with y up."""
     origin, up, right = np.array(POSES[calibration]).reshape(3, 3)
     u, _, vt = np.linalg.svd(np.stack([right, -up, np.cross(up, right)]))
-    seen = (official(joints, RELEVANT_JOINTS) - origin) @ (u @ vt).T
-    pixels = seen @ TEST_INTRINSIC.T
+    return u @ vt, origin
+
+
+def test_arrays(joints, valid, activity, calibration, intrinsic=TEST_INTRINSIC):
+    """The arrays of annot_data.mat, with HDF5's axes, of world joints (F, 17, 3), m, z up."""
+    turn, origin = test_pose(calibration)
+    seen = (official(joints, RELEVANT_JOINTS) - origin) @ turn.T
+    pixels = seen @ intrinsic.T
     return {
         "annot2": (pixels[..., :2] / pixels[..., 2:])[:, None],
         "annot3": seen[:, None],
@@ -142,10 +148,11 @@ def write_mat73(path, arrays):
             data.attrs["MATLAB_class"] = np.bytes_("logical" if values.dtype == np.uint8 else "double")
 
 
-def write_test(folder, name, joints, valid, activity, **changed):
+def write_test(folder, name, joints, valid, activity, intrinsic=TEST_INTRINSIC, **changed):
     """TS* and test_util below the test set's own folder."""
     used = "ts1-4cameras.calib" if name < "TS5" else "ts5-6cameras.calib"
-    write_mat73(folder / name / "annot_data.mat", test_arrays(joints, valid, activity, used) | changed)
+    arrays = test_arrays(joints, valid, activity, used, intrinsic)
+    write_mat73(folder / name / "annot_data.mat", arrays | changed)
     for calibration, pose in POSES.items():
         path = folder / "test_util/camera_calibration" / calibration
         path.parent.mkdir(parents=True, exist_ok=True)

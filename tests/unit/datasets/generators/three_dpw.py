@@ -10,6 +10,8 @@ from types import BuiltinFunctionType, FunctionType
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from isopose.skeleton import JOINTS
+
 
 class Python2Pickler(pickle._Pickler):
     """Protocol 2 as Python 2 wrote it: str and bytes are BINSTRING, numpy's functions lie in numpy.core."""
@@ -50,6 +52,21 @@ def motion(people, frames, seed=0):
     return body + swing + start + time * [0.5, 0, 0.3]
 
 
+SMPL = (
+    *("pelvis", "l_hip", "r_hip", "spine1", "l_knee", "r_knee", "spine", "l_ankle", "r_ankle", "spine3"),
+    *("l_foot", "r_foot", "thorax", "l_collar", "r_collar", "neck", "l_shoulder", "r_shoulder", "l_elbow", "r_elbow"),
+    *("l_wrist", "r_wrist", "l_hand", "r_hand"),
+)
+"""SMPL's 24 joints in order; those in the place of one of the 17 joints have its name."""
+
+
+def of_skeleton(joints):
+    """Joints (F, 17, 3), m, z up, as SMPL's (F, 24, 3), y up: a hand lies at its wrist, and so on."""
+    near = {"spine1": "pelvis", "spine3": "thorax", "l_foot": "l_ankle", "r_foot": "r_ankle", "l_hand": "l_wrist"}
+    near |= {"r_hand": "r_wrist", "l_collar": "thorax", "r_collar": "thorax"}
+    return joints[:, [JOINTS.index(near.get(name, name)) for name in SMPL]][..., [1, 2, 0]]
+
+
 def moving_camera(frames, seed=0):
     """Extrinsics (frames, 4, 4), world to camera: a phone held 8 m away that is carried along and shakes."""
     rng = np.random.default_rng(seed + 1)
@@ -67,10 +84,10 @@ def moving_camera(frames, seed=0):
 K = np.array([[1961.85, 0, 540], [0, 1969.23, 960], [0, 0, 1]])
 
 
-def sequence(name, people=2, frames=12, invalid=(), seed=0):
-    """The dictionary of a sequence; invalid: (person, frame) pairs."""
+def sequence(name, people=2, frames=12, invalid=(), seed=0, joints=None):
+    """The dictionary of a sequence; invalid: (person, frame) pairs; joints (people, frames, 24, 3): not by chance."""
     rng = np.random.default_rng(seed + 2)
-    joints = motion(people, frames, seed)
+    joints = motion(people, frames, seed) if joints is None else joints
     valid = np.ones((people, frames), np.int64)
     for person, frame in invalid:
         valid[person, frame] = 0
