@@ -62,8 +62,9 @@ def detect_view(
     """Detect the person in every frame of a view, read from its footage or, without, rendered on the fly.
 
     The boxes stand for a person detector and tracker, which this project does not contain: they are put around what
-    is known of the person. ``size`` is the side of the network's input, px, ``joint_set`` what its channels are, ``origin`` the input px at
-    the centre of heatmap px 0. Returns the detections and the dense maps ``(F, 17, M, M)`` they were made from.
+    is known of the person. ``size`` is the side of the network's input, px, ``joint_set`` what its channels are,
+    ``origin`` the input px at the centre of heatmap px 0. Returns the detections and the dense maps
+    ``(F, 17, M, M)`` they were made from.
     """
     frames_of: ViewFrames = recorded.view_frames if recorded else partial(view_frames, split=params["split"])
     boxes_of = recorded_boxes if recorded else rendered_boxes

@@ -10,8 +10,8 @@ from isopose import config as parameters
 from isopose import failures
 from isopose.bridge import ledger
 from isopose.bridge.names import Parameters, derived, laid_over, options, text
-from isopose.datasets.availability import present_only
-from isopose.datasets.official import OFFICIAL, RAW_VARIABLE
+from isopose.datasets.availability import ROLES, present_only
+from isopose.datasets.official import OFFICIAL, PHOTOGRAPHED, RAW_VARIABLE
 from isopose.datasets.store import NEED_MAPS
 from isopose.errors import UserError
 from isopose.modules import source_files
@@ -83,9 +83,21 @@ def any_of(names):
     return "|".join(names) or "(?!)"
 
 
+def reader(source):
+    """The reader of a source."""
+    return config["sources"][source]["reader"]
+
+
+def is_photographed(source):
+    """Whether a source is people in photographs, not motion."""
+    return reader(source) in PHOTOGRAPHED
+
+
 def source_options(source):
     """Parameters of a source; cameras are placed only around motion that has none."""
-    placed = {} if config["sources"][source]["reader"] in OFFICIAL else {"camera": value("camera")}
+    if is_photographed(source):
+        return options(section(f"sources.{source}"))
+    placed = {} if reader(source) in OFFICIAL else {"camera": value("camera")}
     return options(section(f"sources.{source}"), **placed, occluder=value("occluder"), seed=value("seed"))
 
 
@@ -142,9 +154,10 @@ def looks(role):
 
 
 def labelled(evaluation, *roles):
-    """Labelled sequence stores that the roles of an evaluation draw on."""
+    """Labelled stores that the roles of an evaluation draw on; photographs come with their labels."""
     sources = {source for role in roles for source in drawn_on(evaluation, role)}
-    return [f"{RESULTS}/labelled/{source}.h5" for source in sorted(sources)]
+    folders = {source: "sequences" if is_photographed(source) else "labelled" for source in sources}
+    return [f"{RESULTS}/{folders[source]}/{source}.h5" for source in sorted(sources)]
 
 
 def drawn_on(evaluation, role):
@@ -275,7 +288,39 @@ def check_outside(evaluation):
         )
 
 
+def check_selections(evaluation):
+    """Refuse selections of motion without cameras, and of photographs where motion is needed."""
+    for role, bound in EVALUATIONS[evaluation].items():
+        for selection in bound if role in ROLES else ():
+            still, cameras = is_photographed(selection["source"]), "cameras" in selection
+            if still == cameras or (still and role != "images"):
+                expected = "no cameras, in the role images alone" if still else "cameras, the names of its views"
+                raise WorkflowError(
+                    f"params: evaluations.{evaluation}.{role}: the selection of '{selection['source']}' is wrong; expected "
+                    f"{expected}"
+                )
+
+
+def has_real_images(evaluation):
+    """Whether the estimator of an evaluation learns from recorded people, not from rendered ones."""
+    sources = [source for role in ("images", "validation") for source in drawn_on(evaluation, role)]
+    kinds = {reader(source) in (*OFFICIAL, *PHOTOGRAPHED) for source in sources}
+    if len(kinds) > 1:
+        raise WorkflowError(
+            f"params: evaluation '{evaluation}': some images of the roles images and validation are recorded and some "
+            "rendered; expected one kind"
+        )
+    return kinds == {True}
+
+
+for name in EVALUATIONS:
+    check_selections(name)
+
 IMPORTED = [name for name in EVALUATIONS if outside(name).value is not None]
 DETECTED = [name for name in EVALUATIONS if name not in IMPORTED]
+# Evaluations whose estimator is their own, by what it learns from.
+TRAINED = [name for name in DETECTED if owner(name) == name]
+PHOTOGRAPHS = [name for name in TRAINED if has_real_images(name)]
+RENDERED = [name for name in TRAINED if name not in PHOTOGRAPHS]
 for name in IMPORTED:
     check_outside(name)

@@ -1,4 +1,4 @@
-# Rendered people -> the 2D estimator -> detections of every role -> calibrated confidence (paper 3.1, 3.5).
+# Images of people, rendered or recorded -> the 2D estimator -> detections of every role -> calibrated confidence (paper 3.1, 3.5).
 # An evaluation that names detections made elsewhere reads them instead, and has no images and no estimator.
 
 
@@ -31,6 +31,8 @@ rule render_images:
         f"{LOGS}/{{evaluation}}/render_images/{{split}}.log",
     benchmark:
         f"{BENCHMARKS}/{{evaluation}}/render_images/{{split}}.tsv"
+    wildcard_constraints:
+        evaluation=any_of(RENDERED),
     conda:
         "../../environment.yml"
     threads: 1
@@ -48,6 +50,37 @@ rule render_images:
         stores=lambda w, input: store_options(input.stores),
     shell:
         "python -m isopose.rendering {params.stores} --output {output} --params {params.options:q} > {log} 2>&1"
+
+
+rule cut_images:
+    input:
+        stores=lambda w: labelled(w.evaluation, role_of_split(w.split)),
+        code=code("isopose.photographs"),
+    output:
+        f"{RESULTS}/{{evaluation}}/images/{{split}}.h5",
+    log:
+        f"{LOGS}/{{evaluation}}/cut_images/{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/{{evaluation}}/cut_images/{{split}}.tsv"
+    wildcard_constraints:
+        evaluation=any_of(PHOTOGRAPHS),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        options=lambda w: options(
+            section("images", without=("train", "validation", "training_occluders")),
+            selections=selections(w.evaluation, role_of_split(w.split)),
+            images=value(f"images.{w.split}"),
+            split=looks(role_of_split(w.split)),
+            seed=value("seed"),
+        ),
+        stores=lambda w, input: store_options(input.stores),
+    shell:
+        "python -m isopose.photographs {params.stores} --output {output} --params {params.options:q} > {log} 2>&1"
 
 
 rule train_estimator:

@@ -149,7 +149,10 @@ def write_photographs(output: Path, options: Mapping[str, Any], raw: Path, cache
 def run(
     output: Path, options: Mapping[str, Any], mirror: Path | None, cache: Path, raw: Path = Path("data/raw")
 ) -> int:
-    """Write the store; return the number of clips, or of people in photographs. raw: holds a folder for every licensed dataset."""
+    """Write the store; return the number of clips, or of people in photographs.
+
+    raw: holds a folder for every licensed dataset.
+    """
     parameters_of(options["reader"])
     if options["reader"] in PHOTOGRAPHED:
         return write_photographs(output, options, raw, cache)
