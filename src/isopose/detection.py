@@ -15,7 +15,7 @@ from torch import nn
 from isopose import heatmaps, stage
 from isopose.crops import boxes_around
 from isopose.datasets.footage import RECORDED, Recordings, is_broken, recorded_boxes
-from isopose.datasets.official import RAW_VARIABLE
+from isopose.datasets.official import RAW_OPTION
 from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, select
 from isopose.datasets.worker import Worker
 from isopose.errors import UserError
@@ -140,9 +140,7 @@ def main(
     output: Path = typer.Option(..., help="Detection store (HDF5)."),
     quality: Path | None = typer.Option(None, help="Where to write the scores of the detections (JSON)."),
     params: str = stage.PARAMS_OPTION,
-    raw: Path = typer.Option(
-        Path("data/raw"), envvar=RAW_VARIABLE, help="Folder with a folder for every licensed dataset; only read."
-    ),
+    raw: Path = RAW_OPTION,
 ) -> None:
     """Read or render the selected views and detect the person's joints in them."""
     run(stage.parse_named(store), estimator, output, stage.parse_params(params, PARAMETERS), quality, raw)

@@ -15,7 +15,7 @@ import typer
 from isopose import stage
 from isopose.crops import boxes_from_rectangles
 from isopose.datasets.footage import RECORDED, crop_files, footage_of, is_broken, read_crops, recorded_boxes
-from isopose.datasets.official import PHOTOGRAPHED, RAW_VARIABLE
+from isopose.datasets.official import PHOTOGRAPHED, RAW_OPTION
 from isopose.datasets.store import Clip, PhotographStore, SequenceStore, ViewKey, reader_of, select
 from isopose.datasets.worker import Worker
 from isopose.errors import UserError
@@ -172,9 +172,7 @@ def main(
     store: list[str] = stage.STORE_OPTION,
     output: Path = typer.Option(..., help="Labelled images (HDF5)."),
     params: str = stage.PARAMS_OPTION,
-    raw: Path = typer.Option(
-        Path("data/raw"), envvar=RAW_VARIABLE, help="Folder with a folder for every licensed dataset; only read."
-    ),
+    raw: Path = RAW_OPTION,
 ) -> None:
     """Cut labelled images of people from photographs and recorded views."""
     run(stage.parse_named(store), output, stage.parse_params(params, PARAMETERS), raw)

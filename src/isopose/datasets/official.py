@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 
 from isopose.datasets.sources import reader_module
 from isopose.datasets.store import Clip
@@ -13,6 +14,10 @@ from isopose.errors import UserError
 
 RAW_VARIABLE = "ISOPOSE_RAW_DATA"
 """Environment variable that names the folder with a folder for every dataset."""
+
+RAW_OPTION = typer.Option(
+    Path("data/raw"), "--raw", envvar=RAW_VARIABLE, help="Folder with a folder for every licensed dataset; only read."
+)
 
 PER_FRAME = ("activity", "boxes")
 """Attributes of a clip that hold a value for each frame."""

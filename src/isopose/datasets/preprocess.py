@@ -17,7 +17,7 @@ from isopose import stage
 from isopose.camera import project, world_to_camera
 from isopose.datasets import official
 from isopose.datasets.occluders import Occluders, draw_occluders
-from isopose.datasets.official import OFFICIAL, PHOTOGRAPHED, RAW_VARIABLE
+from isopose.datasets.official import OFFICIAL, PHOTOGRAPHED, RAW_OPTION
 from isopose.datasets.sources import MIRROR_VARIABLE, Request, derive_seed, reader_module
 from isopose.datasets.store import OCCLUDED, Clip, Photographs, PhotographStore, SequenceStore, View
 from isopose.datasets.studio import AZIMUTHS, Studio, place_cameras
@@ -179,9 +179,7 @@ def main(
     params: str = stage.PARAMS_OPTION,
     mirror: Path | None = typer.Option(None, help=f"Folder with the archives; default: ${MIRROR_VARIABLE}."),
     cache: Path = typer.Option(Path(".cache/isopose"), help="Where archives are extracted and downloads kept."),
-    raw: Path = typer.Option(
-        Path("data/raw"), envvar=RAW_VARIABLE, help="Folder with a folder for every licensed dataset; only read."
-    ),
+    raw: Path = RAW_OPTION,
 ) -> None:
     """Read a source into a store: motion with cameras, image positions and, if asked for, occluders; or photographs."""
     options = parse(params)

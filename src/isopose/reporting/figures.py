@@ -12,6 +12,7 @@ import pandas as pd
 import typer
 
 from isopose import stage, tracking
+from isopose.datasets.official import RAW_OPTION
 from isopose.errors import UserError
 from isopose.reporting import style
 from isopose.reporting.tables import ABOUT, data_note, parse_rows, read_json
@@ -206,13 +207,17 @@ def in_order(labels: Mapping[str, str], named: Mapping[str, str]) -> dict[str, s
 
 @app.command("cylinder_man")
 def cylinder_man_main(
-    store: list[str] = stage.STORE_OPTION, output: Path = OUTPUT, params: str = stage.PARAMS_OPTION
+    store: list[str] = stage.STORE_OPTION,
+    output: Path = OUTPUT,
+    params: str = stage.PARAMS_OPTION,
+    raw: Path = RAW_OPTION,
 ) -> None:
-    """Figure 6: the Cylinder Man on rendered people, with visible and hidden joints."""
+    """Figure 6: the Cylinder Man on people, with visible and hidden joints."""
     options = stage.parse_params(params, ABOUT | {"selections": list, "split": str})
-    from isopose.reporting.pictures import cylinder_man_figure
+    from isopose.reporting.pictures import Scenes, cylinder_man_figure
 
-    cylinder_man_figure(stage.parse_named(store), options["selections"], options["split"], output, data_note(options))
+    scenes = Scenes(stage.parse_named(store), options["split"], raw)
+    cylinder_man_figure(scenes, options["selections"], output, data_note(options))
 
 
 @app.command("weights")
@@ -299,20 +304,20 @@ def samples_main(
     prediction: list[str] = typer.Option(..., "--prediction", help="Pose store as name=path; repeat for each."),
     output: Path = OUTPUT,
     params: str = stage.PARAMS_OPTION,
+    raw: Path = RAW_OPTION,
 ) -> None:
     """Test frames: image, detected 2D joints, and 3D poses over the ground truth."""
     options = stage.parse_params(params, ABOUT | {"rows": list, "count": int, "split": str})
     named = stage.parse_named(prediction, "--prediction")
     labels = labelled(options, named)
-    from isopose.reporting.pictures import samples_figure
+    from isopose.reporting.pictures import Scenes, samples_figure
 
     samples_figure(
-        stage.parse_named(store),
+        Scenes(stage.parse_named(store), options["split"], raw),
         detections,
         in_order(labels, named),
         labels,
         options["count"],
-        options["split"],
         output,
         data_note(options),
     )

@@ -3,7 +3,9 @@
 Which frames are shown follows from a rule stated at each function, never from how well they came out.
 """
 
+import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,10 @@ from matplotlib.patches import Patch
 from isopose import skeleton
 from isopose.camera import project
 from isopose.crops import boxes_around
-from isopose.datasets.store import Clip, DetectionStore, PoseStore, SequenceStore, ViewKey, select
+from isopose.datasets.footage import RECORDED, Recordings
+from isopose.datasets.store import Clip, DetectionStore, PoseStore, SequenceStore, ViewKey, reader_of, select
+from isopose.datasets.worker import Worker
+from isopose.errors import UserError
 from isopose.evaluation.metrics import mpjpe
 from isopose.occlusion import cylinder_man
 from isopose.rendering import view_frames
@@ -24,6 +29,14 @@ from isopose.reporting.tables import spoken
 
 if TYPE_CHECKING:
     from isopose.occlusion.masking import Corruption
+
+_log = logging.getLogger(__name__)
+
+PICTURE_SIZE = 256
+"""Side of a picture of a person, px."""
+
+BLANK = 235
+"""Grey of a picture whose footage is not at hand."""
 
 YAW = np.radians(40)
 """Turn about the vertical axis at which 3D poses are drawn, so that depth shows."""
@@ -82,6 +95,31 @@ def blank(axes: Axes) -> None:
         axes.invert_yaxis()
 
 
+@dataclass(frozen=True)
+class Scenes:
+    """Where pictures come from: stores by source; split, the looks of rendered people; raw, the licensed datasets."""
+
+    stores: Mapping[str, str]
+    split: str
+    raw: Path
+
+    def picture(self, clip: Clip, key: ViewKey, boxes: np.ndarray, frame: int) -> np.ndarray:
+        """A frame of a view in its box, of boxes (F, 3), px, RGB (S, S, 3): rendered, or from the view's footage.
+
+        Detections made elsewhere need no footage: where it is not at hand, the picture is blank.
+        """
+        reader, chosen = reader_of(self.stores[key.source]), np.array([frame])
+        if reader not in RECORDED:
+            return view_frames(clip, key.view, boxes, chosen, PICTURE_SIZE, self.split)[0]
+        try:
+            with Worker() as worker:
+                recorded = Recordings(reader, self.raw / reader, worker)
+                return recorded.view_frames(clip, key.view, boxes, chosen, PICTURE_SIZE)[0]
+        except UserError as error:
+            _log.warning("the picture of %s is left blank: %s", key, error)
+            return np.full((PICTURE_SIZE, PICTURE_SIZE, 3), BLANK, np.uint8)
+
+
 def show_image(axes: Axes, image: np.ndarray, box: np.ndarray) -> None:
     """Show a crop (S, S, 3) at its place in the image; box (3,) centre and side, px."""
     x, y, half = box[0], box[1], box[2] / 2
@@ -90,23 +128,21 @@ def show_image(axes: Axes, image: np.ndarray, box: np.ndarray) -> None:
     axes.set_ylim(y + half, y - half)
 
 
-def cylinder_man_figure(
-    stores: Mapping[str, str], selections: list[dict[str, Any]], split: str, output: Path, note: str
-) -> None:
+def cylinder_man_figure(scenes: Scenes, selections: list[dict[str, Any]], output: Path, note: str) -> None:
     """Figure 6: three views, evenly spaced over the selection, where the body hides most of its joints."""
     with style.figure(output, note) as figure:
-        keys = spread(select(stores, selections), 3)
+        keys = spread(select(scenes.stores, selections), 3)
         figure.set_size_inches(style.WIDTH, 6.2)
         panels = figure.subplots(2, len(keys), squeeze=False)
         for column, key in enumerate(keys):
-            clip = read_clip(stores, key)
+            clip = read_clip(scenes.stores, key)
             camera = clip.cameras[clip.views[key.view].camera]
             all_joints = clip.camera_joints(key.view)
             all_visible = cylinder_man.visibility(all_joints)
             frame = int(np.argmin(all_visible.sum(axis=1)))
             joints, visible = all_joints[frame].astype(np.float64), all_visible[frame]
             boxes = boxes_around(clip.views[key.view].joints2d)
-            image = view_frames(clip, key.view, boxes, np.array([frame]), 256, split)[0]
+            image = scenes.picture(clip, key, boxes, frame)
 
             top, bottom = panels[:, column]
             show_image(top, image, boxes[frame])
@@ -151,12 +187,11 @@ def draw_cylinders(axes: Axes, joints: np.ndarray, visible: np.ndarray, flatten:
 
 
 def samples_figure(
-    stores: Mapping[str, str],
+    scenes: Scenes,
     detections: Path,
     predictions: Mapping[str, str],
     labels: Mapping[str, str],
     count: int,
-    split: str,
     output: Path,
     note: str,
 ) -> None:
@@ -171,11 +206,11 @@ def samples_figure(
         figure.set_size_inches(style.WIDTH, 1.9 * (1 + len(opened)))
         panels = figure.subplots(1 + len(opened), len(keys), squeeze=False)
         for column, key in enumerate(keys):
-            clip = read_clip(stores, key)
+            clip = read_clip(scenes.stores, key)
             hidden = (~clip.views[key.view].visible).sum(axis=1)
             frame = int(np.argmax(np.where(hidden <= 10, hidden, -1)))
             found = detected.read(key)
-            image = view_frames(clip, key.view, found.boxes, np.array([frame]), 256, split)[0]
+            image = scenes.picture(clip, key, found.boxes, frame)
             show_image(panels[0, column], image, found.boxes[frame])
             draw_skeleton(panels[0, column], found.image_keypoints[frame], linewidth=1.5)
             panels[0, column].set_title(f"{spoken(clip.action)}\nhidden joints: {hidden[frame]}", fontsize=8)
