@@ -126,7 +126,7 @@ def official_clips(options: Mapping[str, Any], raw: Path, cache: Path) -> Iterat
 
 
 def photographed_people(reader: str, split: str, raw: Path, cache: Path) -> Photographs:
-    """Everyone in the photographs of a split of whom a joint is labelled, and who has a box; crowds have no joints."""
+    """Everyone in the photographs of a split of whom a joint is labelled, and who has a box."""
     people = reader_module(reader).read_people(official.folder_of(reader, raw), split, cache)
     points, labelled, visible = people.skeleton()
     kept = labelled.any(axis=-1) & (people.boxes[:, 2:] > people.boxes[:, :2]).all(axis=-1)
