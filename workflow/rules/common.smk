@@ -136,6 +136,10 @@ def is_adapted(evaluation):
     return own(evaluation, "adaptation").value is not None
 
 
+# Evaluations that are scored by an official protocol too.
+WITH_PROTOCOL = [name for name in EVALUATIONS if own(name, "protocol").value is not None]
+
+
 def role_of_split(split):
     """Images are drawn from the images role for training and from the validation role for validation."""
     return "images" if split == "train" else "validation"
@@ -280,7 +284,6 @@ def check_outside(evaluation):
         )
 
 
-WITH_PROTOCOL = [name for name in EVALUATIONS if own(name, "protocol").value is not None]
 IMPORTED = [name for name in EVALUATIONS if outside(name).value is not None]
 DETECTED = [name for name in EVALUATIONS if name not in IMPORTED]
 for name in IMPORTED:
