@@ -38,6 +38,16 @@ def test_every_track_is_valid_and_named_like_its_folder(overlay):
         (("iso", "iterations"), -1, "'iso.iterations' is -1, expected at least 0"),
         (("iso", "variable"), "weights", "'iso.variable' is 'weights', expected one of pose, network, latent"),
         (("lifter", "projection"), "orth", "is 'orth', expected one of weak_perspective, torso, perspective"),
+        (
+            ("evaluations", "synthetic", "protocol"),
+            "human36m",
+            "is 'human36m', expected one of humaneva, mpi_inf_3dhp, three_dpw",
+        ),
+        (
+            ("evaluations", "synthetic", "adaptation"),
+            [{"source": "synthetic", "cameras": ["cam1"]}],
+            "'evaluations.synthetic.protocol' is missing",
+        ),
         (("seed",), "one", "'seed' is 'one', expected integer"),
         (("device",), "tpu", "'device' is 'tpu', expected one of cpu, cuda"),
     ],
@@ -51,6 +61,15 @@ def test_a_wrong_parameter_is_refused_by_name(demo, path, value, message):
     with pytest.raises(UserError) as error:
         config.validate(wrong, SCHEMA)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_joint_adaptation_belongs_to_3dpw(demo):
+    evaluation = copy.deepcopy(demo)["evaluations"]["synthetic"]
+    evaluation |= {"protocol": "humaneva", "adaptation": [{"source": "synthetic", "cameras": ["cam1"]}]}
+    with pytest.raises(UserError, match="'evaluations.synthetic.protocol' is 'humaneva', expected one of three_dpw"):
+        config.validate(demo | {"evaluations": {"synthetic": evaluation}}, SCHEMA)
+    evaluation["protocol"] = "three_dpw"
+    config.validate(demo | {"evaluations": {"synthetic": evaluation}}, SCHEMA)
 
 
 def test_a_missing_parameter_is_named(demo):

@@ -63,7 +63,7 @@ os.environ.setdefault("MLFLOW_TRACKING_URI", config["mlflow"]["uri"])
 wildcard_constraints:
     source="[a-z0-9_]+",
     evaluation="[a-z0-9_]+",
-    role="train3d|train2d|validation|calibration|test",
+    role="train3d|train2d|validation|calibration|adaptation|test",
     split="train|validation",
     variant="[a-z0-9_]+",
     seed="[0-9]+",
@@ -143,6 +143,15 @@ def selections(evaluation, role):
     return derived(inherited.value, inherited, own(evaluation, "models_of"))
 
 
+def is_adapted(evaluation):
+    """Whether an evaluation fits a joint adaptation, on views of its own."""
+    return own(evaluation, "adaptation").value is not None
+
+
+# Evaluations that are scored by an official protocol too.
+WITH_PROTOCOL = [name for name in EVALUATIONS if own(name, "protocol").value is not None]
+
+
 def role_of_split(split):
     """Images are drawn from the images role for training and from the validation role for validation."""
     return "images" if split == "train" else "validation"
@@ -165,9 +174,9 @@ def drawn_on(evaluation, role):
     return sorted({s["source"] for s in selections(evaluation, role).value})
 
 
-def store_options(paths):
-    """The --store options that name sequence stores by source."""
-    return " ".join(f"--store {os.path.basename(path)[:-3]}={path}" for path in paths)
+def store_options(paths, option="--store"):
+    """The options that name sequence stores by source."""
+    return " ".join(f"{option} {os.path.basename(path)[:-3]}={path}" for path in paths)
 
 
 def run_key(path):

@@ -55,6 +55,32 @@ rule estimator_table:
         " --output {output.csv} --params {params.options:q} > {log} 2>&1"
 
 
+rule official_table:
+    input:
+        scores=lambda w: [f"{RESULTS}/{w.evaluation}/official/{m}.csv" for m in main_methods(w.evaluation)],
+        code=code("isopose.reporting.tables"),
+    output:
+        table_files("official"),
+    log:
+        f"{LOGS}/{{evaluation}}/table/official.log",
+    benchmark:
+        f"{BENCHMARKS}/{{evaluation}}/table/official.tsv"
+    wildcard_constraints:
+        evaluation=any_of(WITH_PROTOCOL),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        options=lambda w: about(w.evaluation, rows=main_rows(w.evaluation), protocol=own(w.evaluation, "protocol")),
+        scores=lambda w, input: " ".join(f"--scores {method_of(path)}={path}" for path in input.scores),
+    shell:
+        "python -m isopose.reporting.tables official {params.scores} --output {output.csv}"
+        " --params {params.options:q} > {log} 2>&1"
+
+
 rule published_table:
     input:
         code=code("isopose.reporting.tables"),
@@ -322,7 +348,7 @@ rule index:
     input:
         records=[f"{REPORTS}/records/{key}.json" for key in runs()],
         metrics=[f"{RESULTS}/{e}/scores/test/{method}.json" for e in EVALUATIONS for method in summarised(e)],
-        tables=[f"{REPORTS}/{e}/tables/{table}.csv" for e in EVALUATIONS for table in TABLES]
+        tables=[f"{REPORTS}/{e}/tables/{table}.csv" for e in EVALUATIONS for table in page_tables(e)]
         + [f"{REPORTS}/published/tables/published_{number}.csv" for number in PUBLISHED],
         figures=[f"{REPORTS}/{e}/figures/{figure}.svg" for e in EVALUATIONS for figure in page_figures(e)],
         captions=sorted(glob("workflow/report/*_*.rst")),

@@ -79,11 +79,16 @@ def scored(evaluation, *methods):
     return [f"{RESULTS}/{evaluation}/scores/test/{method}.csv" for method in methods]
 
 
-def main_scores(evaluation):
-    """Scores of the main rows."""
+def main_methods(evaluation):
+    """Runs of the main rows."""
     names = [entry["name"] for entry in main_rows(evaluation).value]
     lifters = [method for method in lifter_methods(evaluation) if method.split("/")[0] in names]
-    return scored(evaluation, *lifters, "iso/selected")
+    return [*lifters, "iso/selected"]
+
+
+def main_scores(evaluation):
+    """Scores of the main rows."""
+    return scored(evaluation, *main_methods(evaluation))
 
 
 def main_poses(evaluation):
@@ -126,6 +131,11 @@ def table_options(w):
         "actions_p_mpjpe": lambda: about(evaluation, rows=main_rows(evaluation), metric="p_mpjpe"),
         "occlusion": lambda: about(evaluation, rows=main_rows(evaluation)),
     }[w.table]()
+
+
+def page_tables(evaluation):
+    """Tables of an evaluation, in the order of the page."""
+    return TABLES + (["official"] if evaluation in WITH_PROTOCOL else [])
 
 
 def page_figures(evaluation):

@@ -11,7 +11,7 @@ from isopose.datasets.raw_files import places
 from isopose.datasets.sources import reader_module
 from isopose.errors import UserError
 
-ROLES = ("images", "train3d", "train2d", "validation", "calibration", "test")
+ROLES = ("images", "train3d", "train2d", "validation", "calibration", "adaptation", "test")
 
 
 class Absence(NamedTuple):
@@ -30,8 +30,9 @@ def present_only(config: Mapping[str, Any], raw: Path) -> tuple[dict[str, Any], 
     """A track's parameters without what needs absent datasets, and what was left out.
 
     A selection of an absent dataset is left out of its role. An evaluation with a role that is then empty is left out,
-    and those that use its models; without any 2D-only data the variants that train on it are, and ISO starts from the
-    last adversarial variant before. UserError where no evaluation remains.
+    and those that use its models, but for an adaptation, which it does without; without any 2D-only data the variants
+    that train on it are, and ISO starts from the last adversarial variant before. UserError where no evaluation
+    remains.
     """
     readers = {name: source["reader"] for name, source in config["sources"].items()}
     absent = {reader for reader in readers.values() if reader in LICENSED and not is_there(reader, raw)}
@@ -66,12 +67,14 @@ def _drop_selections(evaluations: dict[str, Any], readers: Mapping[str, str], ab
             kept = [selection for selection in evaluation[role] if readers[selection["source"]] not in absent]
             if kept:
                 evaluation[role] = kept
-            elif role == "train2d":
+            elif role in ("train2d", "adaptation"):
                 del evaluation[role]
             elif role != "images" or not evaluation.get("detections"):
                 lost.setdefault(name, set()).update(lacking)
-            if lacking and kept:
-                absences.append(Absence(f"{name}: a part of the role {role}", tuple(sorted(lacking))))
+            if lacking and (kept or role == "adaptation"):
+                absences.append(
+                    Absence(f"{name}: {'a part of ' if kept else ''}the role {role}", tuple(sorted(lacking)))
+                )
     for name, evaluation in evaluations.items():
         lost.setdefault(name, set()).update(lost.get(evaluation.get("models_of"), ()))
     for name in [name for name in evaluations if lost[name]]:

@@ -7,7 +7,7 @@ shares), so that any weighted average can be made again; divide `mpjve` (mm a fr
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,23 @@ def main(
 def score(poses: Path, stores: Mapping[str, str | Path]) -> pd.DataFrame:
     """Grouped scores of a pose store, see the module's docstring for the columns."""
     views, frames = [], []
+    for key, clip, pose in read_pairs(poses, stores):
+        view = clip.views[key.view]
+        if view.visible is None:
+            raise UserError(f"{stores[key.source]}: '{key}' has no visibility; run isopose.occlusion.label on it")
+        speed, occluded = clip.attributes.get("speed", 1.0), key.view.endswith(OCCLUDED)
+        views.append((key.source, clip.subject, clip.action, key.clip, key.view, speed, occluded))
+        joints = clip.camera_joints(key.view)
+        error = errors(pose, joints - joints[:, :1], clip.joint_valid)
+        frames.append(pd.DataFrame(conditions(clip, view) | error))
+    table = pd.concat(frames, keys=range(len(views)), names=["index"]).droplevel(1)
+    grouped = table.groupby(["index", *FRAME_COLUMNS], observed=True).sum().reset_index()
+    names = pd.DataFrame(views, columns=VIEW_COLUMNS).loc[grouped.pop("index")].reset_index(drop=True)
+    return pd.concat([names, grouped], axis=1)
+
+
+def read_pairs(poses: Path, stores: Mapping[str, str | Path]) -> Iterator[tuple[ViewKey, Clip, np.ndarray]]:
+    """Every view of a pose store with its clip, from the sequence stores by source, and its poses (F, 17, 3), m."""
     with PoseStore(poses) as predicted:
         by_clip = groupby(predicted.keys(), key=lambda key: (key.source, key.clip))
         for (source, clip_id), keys in stage.track_progress(by_clip, "evaluate"):
@@ -73,19 +90,7 @@ def score(poses: Path, stores: Mapping[str, str | Path]) -> pd.DataFrame:
             with SequenceStore(stores[source]) as sequences:
                 clip = sequences.read(clip_id)
             for key in keys:
-                view = clip.views[key.view]
-                if view.visible is None:
-                    raise UserError(f"{stores[source]}: '{key}' has no visibility; run isopose.occlusion.label on it")
-                speed, occluded = clip.attributes.get("speed", 1.0), key.view.endswith(OCCLUDED)
-                views.append((source, clip.subject, clip.action, clip_id, key.view, speed, occluded))
-                joints = clip.camera_joints(key.view)
-                pose = _read_poses(predicted, key, joints.shape)
-                error = errors(pose, joints - joints[:, :1], clip.joint_valid)
-                frames.append(pd.DataFrame(conditions(clip, view) | error))
-    table = pd.concat(frames, keys=range(len(views)), names=["index"]).droplevel(1)
-    grouped = table.groupby(["index", *FRAME_COLUMNS], observed=True).sum().reset_index()
-    names = pd.DataFrame(views, columns=VIEW_COLUMNS).loc[grouped.pop("index")].reset_index(drop=True)
-    return pd.concat([names, grouped], axis=1)
+                yield key, clip, _read_poses(predicted, key, clip.joints3d.shape)
 
 
 def _read_poses(store: PoseStore, key: ViewKey, shape: tuple[int, ...]) -> np.ndarray:

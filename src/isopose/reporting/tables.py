@@ -227,6 +227,86 @@ def actions_view(data: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([data[["label", "views"]].rename(columns={"label": ""}), numbers], axis=1)
 
 
+PROTOCOLS = {
+    "humaneva": (
+        4,
+        "P-MPJPE, mm, over HumanEva-I's 15 joints, the head of S3 among them; each column over its frames, the average"
+        " over the columns of Walking and Jog.",
+    ),
+    "mpi_inf_3dhp": (5, "PCK at 150 mm / AUC, per cent, root-relative, over 14 joints; each column over its frames."),
+    "three_dpw": (
+        6,
+        "P-MPJPE, mm, over 14 joints and all frames; adapted: by a linear map of the joints, fitted on other clips.",
+    ),
+}
+"""Official protocols of data sets: number of the paper's table, and what the numbers are."""
+
+OFFICIAL_METRICS = ("p_mpjpe", "pck", "auc")
+"""Metrics of :mod:`isopose.evaluation.official`, in the order in which a reader sees them."""
+
+ADAPTED = "p_mpjpe_all, joints adapted"
+"""Column of 3DPW with the joint adaptation, which the paper's own results have."""
+
+
+def read_official(named: Mapping[str, str | Path]) -> dict[str, pd.Series]:
+    """Read official scores by run name: values by column, which is metric_group, in the order of the file."""
+    scores = {}
+    for name, path in named.items():
+        try:
+            table = pd.read_csv(path, dtype={"group": str, "metric": str})
+            columns = table["metric"] + "_" + table["group"]
+            scores[name] = pd.Series(table["value"].to_numpy(float), columns)
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{path}: not a table of official scores ({reason}); delete it and run again") from error
+    return scores
+
+
+def official(
+    rows: list[Row], scores: Mapping[str, pd.Series], protocol: str, options: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Tables 4 to 6's shape: one line a row, one column a metric and group; then the paper's lines, marked as such."""
+    if protocol not in PROTOCOLS:
+        raise UserError(f"--params: 'protocol' is '{protocol}'; expected one of {', '.join(PROTOCOLS)}")
+    columns = list(dict.fromkeys(column for values in scores.values() for column in values.index))
+    lines = []
+    for row, runs in by_row(rows, scores).items():
+        means = pd.DataFrame(runs, index=columns).mean(axis=1)
+        origin = provenance({run: pd.DataFrame() for run in runs}, options["track"])
+        lines.append({"row": row.name, "label": row.label, **means} | origin | {"dataset": options["dataset"]})
+    paper = published.load(PROTOCOLS[protocol][0])
+    for method, part in paper.groupby("method", sort=False):
+        numbers = {
+            official_column(protocol, cell, columns): cell[paper.columns[-2]] for cell in part.to_dict("records")
+        }
+        line = {"row": "paper", "label": f"{method}, paper"} | {k: v for k, v in numbers.items() if k in columns}
+        lines.append(line | {"note": "; ".join(filter(None, part["note"].unique()))})
+    return pd.DataFrame(lines).fillna({"note": ""})
+
+
+def official_column(protocol: str, cell: Mapping[str, Any], columns: list[str]) -> str:
+    """The column of :func:`official` that a number of the paper belongs to."""
+    if protocol == "humaneva":
+        action = {"Jogging": "Jog"}.get(cell["action"], cell["action"])
+        return "p_mpjpe_average" if action == "Average" else f"p_mpjpe_{cell['subject']} {action}"
+    if protocol == "mpi_inf_3dhp":
+        return "pck_All"
+    return ADAPTED if ADAPTED in columns and cell["method"].startswith("Our result") else "p_mpjpe_all"
+
+
+def official_view(data: pd.DataFrame) -> pd.DataFrame:
+    """What a reader sees of :func:`official`: one column a group, with its metrics side by side."""
+    groups: dict[str, list[str]] = {}
+    for metric in OFFICIAL_METRICS:
+        for column in (name for name in data if name.startswith(f"{metric}_")):
+            groups.setdefault(column.removeprefix(f"{metric}_"), []).append(column)
+    view = {"": data["label"]}
+    for group, columns in groups.items():
+        shown = data[columns].map(millimetres).agg(" / ".join, axis=1)
+        view[spoken(group)] = shown.mask(data[columns].isna().all(axis=1), millimetres(None))
+    return pd.DataFrame(view)
+
+
 def occlusion(rows: list[Row], scores: Mapping[str, pd.DataFrame], track: str) -> pd.DataFrame:
     """Errors by number of occluded joints, length of occlusion, speed of motion and subject, over frames."""
     binned = {run: s.assign(occluded_joints_bin=joints_bin(s["occluded_joints"])) for run, s in scores.items()}
@@ -464,6 +544,25 @@ def actions_main(
     data = actions(parse_rows(options["rows"]), runs, options["metric"], options["track"])
     note = f"{METRICS[options['metric']]}. {ROOT_NOTE}; each action over its frames, the average over actions."
     write(output, data, actions_view(data), f"{data_note(options)} {note}")
+
+
+@app.command("official")
+def official_main(
+    scores: list[str] = typer.Option(
+        ..., "--scores", help="Official scores of a run on the test role as name=path; repeat for each."
+    ),
+    output: Path = OUTPUT,
+    params: str = stage.PARAMS_OPTION,
+) -> None:
+    """Tables 4 to 6: the official protocol of a data set, with the paper's numbers below."""
+    options = stage.parse_params(params, ABOUT | {"protocol": str, "rows": list})
+    runs = read_official(stage.parse_named(scores, "--scores"))
+    data = official(parse_rows(options["rows"]), runs, options["protocol"], options)
+    number, note = PROTOCOLS[options["protocol"]]
+    marked = data[data["note"] != ""].groupby("note", sort=False)["label"].unique()
+    notes = [f"{', '.join(labels)}: {text}." for text, labels in marked.items()]
+    note = f"{note} Several seeds: their mean. Lines that end in 'paper' are printed in its table {number}."
+    write(output, data, official_view(data), " ".join([data_note(options), note, *notes]))
 
 
 @app.command("occlusion")

@@ -77,6 +77,15 @@ def test_what_needs_an_absent_dataset_is_named(paper, tmp_path, dataset, evaluat
     assert bound <= set(left["sources"])
 
 
+def test_an_evaluation_does_without_its_adaptation(paper, tmp_path):
+    fill(tmp_path, "three_dpw")
+    humaneva = paper["evaluations"]["humaneva"]
+    humaneva["adaptation"] = [{"source": "three_dpw_test", "cameras": ["camera"]}]
+    left, found = present_only(paper, tmp_path)
+    assert left["evaluations"]["humaneva"] == {k: v for k, v in humaneva.items() if k != "adaptation"}
+    assert ("humaneva: the role adaptation", ("three_dpw",)) in found
+
+
 def test_without_2d_data_iso_starts_from_the_last_adversarial_lifter(paper, tmp_path):
     fill(tmp_path, "penn_action")
     left, found = present_only(paper, tmp_path)

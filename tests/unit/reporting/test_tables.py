@@ -220,6 +220,104 @@ def test_detections_made_elsewhere_have_no_estimators_run(tmp_path, write_json):
     assert "Detections made elsewhere of the test role" in output.with_suffix(".md").read_text(encoding="utf-8")
 
 
+def official_options(folder, scores):
+    """Options that name official scores, written as that stage writes them: (group, metric, value) by run."""
+    options = []
+    for run_name, lines in scores.items():
+        path = folder / "official" / f"{run_name}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frames = [(*line, 10) for line in lines]
+        pd.DataFrame(frames, columns=["group", "metric", "value", "frames"]).to_csv(path, index=False)
+        options += ["--scores", f"{run_name}={path}"]
+    return options
+
+
+OFFICIAL_ROWS = [
+    {"name": "base", "label": "Base", "published": "Base"},
+    {"name": "full", "label": "Full"},
+    {"name": "iso/selected", "label": "+ ISO", "published": "+ISO"},
+]
+
+
+def cells(path):
+    """The table that a reader sees: by the line's label, by the column's head."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    return {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
+
+
+def test_official_humaneva_has_the_papers_cells_below(tmp_path):
+    groups = ("S1 Walking", "S2 Walking", "S1 Jog", "S1 Box", "average")
+    scores = {
+        run_name: [(group, "p_mpjpe", first + k) for k, group in enumerate(groups)]
+        for run_name, first in {"base/seed1": 40, "base/seed2": 43, "iso/selected": 30}.items()
+    }
+    output = tmp_path / "official.csv"
+    options = ABOUT | {"dataset": "humaneva_test", "kind": "recorded", "protocol": "humaneva", "rows": OFFICIAL_ROWS}
+    run("official", output, options, *official_options(tmp_path, scores))
+    data = pd.read_csv(output, keep_default_na=False)
+    assert list(data) == [
+        *("row", "label", *(f"p_mpjpe_{group}" for group in groups)),
+        *("track", "dataset", "seeds", "run", "note"),
+    ]
+    assert data["row"].tolist() == ["base", "full", "iso/selected", *["paper"] * 7]
+    base = data.iloc[0]
+    assert base[["p_mpjpe_S1 Walking", "p_mpjpe_average"]].astype(float).tolist() == [41.5, 45.5]
+    assert base[["track", "dataset", "seeds", "run"]].tolist() == [
+        *("demo", "humaneva_test", "1 2", "base/seed1 base/seed2")
+    ]
+    assert set(data["run"][3:]) == set(data["track"][3:]) == {""}
+    seen = cells(output.with_suffix(".md"))
+    heads = ("S1 Walking", "S2 Walking", "S1 Jog", "S1 Box", "average")
+    assert [seen["Full"][head] for head in heads] == ["–"] * 5
+    assert [seen["+ ISO"][head] for head in heads] == ["30.0", "31.0", "32.0", "33.0", "34.0"]
+    assert [seen["Our result + ISO, paper"][head] for head in heads] == ["10.8", "11.5", "15.1", "–", "13.2"]
+    note = output.with_suffix(".md").read_text(encoding="utf-8").splitlines()[-1]
+    assert "Recorded people: humaneva_test" in note and "printed in its table 4" in note
+    assert "Pavlakos et al. [32], paper: uses extra depth annotations; uses" in note
+    assert output.with_suffix(".tex").read_text(encoding="utf-8").isascii()
+
+
+def test_official_mpi_inf_3dhp_has_pck_and_auc_side_by_side(tmp_path):
+    lines = [("All", "pck", 80), ("All", "auc", 45.25), ("green_screen", "pck", 85), ("green_screen", "auc", 50)]
+    scores = {"full/seed1": lines, "full/seed2": [(group, metric, value + 1) for group, metric, value in lines]}
+    output = tmp_path / "official.csv"
+    options = ABOUT | {"protocol": "mpi_inf_3dhp", "rows": OFFICIAL_ROWS}
+    run("official", output, options, *official_options(tmp_path, scores))
+    seen = cells(output.with_suffix(".md"))
+    assert seen["Full"] == {"All": "80.5 / 45.8", "green screen": "85.5 / 50.5"}
+    assert seen["Our result + ISO, paper"] == {"All": "85.0 / –", "green screen": "–"}
+    data = pd.read_csv(output).set_index("label")
+    assert data.loc["Full", ["pck_All", "auc_All"]].tolist() == [80.5, 45.75]
+
+
+@pytest.mark.parametrize("is_adapted", [False, True])
+def test_official_3dpw_tells_the_errors_of_the_papers_table(tmp_path, is_adapted):
+    """The paper adapted the joints of its own results; the others stand with what is not adapted."""
+    lines = [("all", "p_mpjpe", 90)] + [("all, joints adapted", "p_mpjpe", 70)] * is_adapted
+    output = tmp_path / "official.csv"
+    options = ABOUT | {"protocol": "three_dpw", "rows": OFFICIAL_ROWS}
+    run("official", output, options, *official_options(tmp_path, {"iso/selected": lines}))
+    seen = cells(output.with_suffix(".md"))
+    adapted = {"all, joints adapted": "70.0"} if is_adapted else {}
+    assert seen["+ ISO"] == {"all": "90.0"} | adapted
+    own = {"all": "–", "all, joints adapted": "63.1"} if is_adapted else {"all": "63.1"}
+    assert seen["Our result + ISO, paper"] == own
+    assert seen["Kolotouros et al. ICCV'19 [63], paper"]["all"] == "59.2"
+    note = output.with_suffix(".md").read_text(encoding="utf-8").splitlines()[-1]
+    assert "Wandt et al. CVPR'19 [2], paper: error: repeats Table 5's PCK (per cent), not a P-MPJPE." in note
+
+
+def test_wrong_official_scores_are_named(tmp_path, score_options):
+    output = tmp_path / "official.csv"
+    options = ABOUT | {"protocol": "three_dpw", "rows": OFFICIAL_ROWS}
+    with pytest.raises(UserError, match=r"\.csv: not a table of official scores"):
+        run("official", output, options, *score_options({"full/seed1": 60}))
+    right = official_options(tmp_path, {"full/seed1": [("all", "p_mpjpe", 90)]})
+    with pytest.raises(UserError, match="'protocol' is 'human36m'; expected one of humaneva"):
+        run("official", output, options | {"protocol": "human36m"}, *right)
+
+
 @pytest.mark.parametrize("table", range(1, 10))
 def test_published(tmp_path, table):
     output = tmp_path / f"published_{table}.csv"
