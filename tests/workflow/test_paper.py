@@ -76,6 +76,15 @@ def test_every_evaluation_is_scored_on_its_own_data(run):
             assert (run.folder / f"reports/paper/{evaluation}/tables/{table}.csv").stat().st_size > 0
 
 
+def test_official_protocols_have_their_tables(run):
+    groups = {"humaneva": "average", "mpi_inf_3dhp": "All", "three_dpw": "all, joints adapted"}
+    for evaluation, group in groups.items():
+        scores = pd.read_csv(results(run, evaluation, "official/iso/selected.csv"))
+        assert group in set(scores["group"]) and scores["value"].ge(0).all()
+        assert (run.folder / f"reports/paper/{evaluation}/tables/official.md").stat().st_size > 0
+    assert not (run.folder / "reports/paper/human36m/tables/official.md").exists()
+
+
 def test_the_estimator_trains_on_photographs_and_frames_of_videos(run):
     with h5py.File(results(run, "human36m/images/train.h5")) as images:
         assert {name.decode() for name in images["source"][()]} == {"mpii", "coco", "human36m"}
