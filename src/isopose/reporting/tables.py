@@ -604,7 +604,8 @@ def estimator_main(
     qualities = {n: read_json(p) for n, p in stage.parse_named(quality, "--quality").items()}
     fits = {n: read_json(p) for n, p in stage.parse_named(calibration, "--calibration").items()}
     data = estimator(qualities, fits, options["track"], options["imported"])
-    people = "Detections made elsewhere" if options["imported"] else "Rendered people"
+    seen = "Recorded people" if options["kind"] == "recorded" else "Rendered people"
+    people = "Detections made elsewhere" if options["imported"] else seen
     note = f"{people} of the test role; calibration errors on the calibration role, cross-validated."
     write(output, data, estimator_view(data), f"{data_note(options)} {note}")
 
