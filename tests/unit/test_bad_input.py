@@ -273,6 +273,7 @@ def test_images_of_another_skeleton_are_told(tmp_path):
     with h5py.File(tmp_path / "images.h5", "w") as file:
         file["images"] = np.zeros((2, 32, 32, 3), np.uint8)
         file["joints2d"], file["visible"], file["head_size"] = POINTS[:2, :16], ALL[:2, :16], HEADS[:2]
+        file["labelled"] = ALL[:2, :16]
         file.attrs["map_size"] = 8
     with pytest.raises(UserError, match=r"images.h5: .*joints2d: shape \(2, 16, 2\); expected \(2, 17, 2\)"):
         Images.read(tmp_path / "images.h5")

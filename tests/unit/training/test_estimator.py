@@ -153,7 +153,7 @@ def test_same_seed_same_bytes(tmp_path):
 
 
 def test_unusable_files_are_refused(tmp_path):
-    with pytest.raises(UserError, match="absent.h5: not a file of rendered images"):
+    with pytest.raises(UserError, match="absent.h5: not a file of labelled images"):
         estimator.Images.read(tmp_path / "absent.h5")
     with pytest.raises(UserError, match="8 images, fewer than one batch of 16"):
         estimator.train(discs(8, 0), None, PARAMS, None)
