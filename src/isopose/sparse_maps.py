@@ -47,6 +47,12 @@ class SparseMaps:
         """Number of frames F."""
         return (len(self.pointer) - 1) // self.joints
 
+    def part(self, start: int, stop: int) -> "SparseMaps":
+        """The maps of the frames from start to stop."""
+        pointer = self.pointer[start * self.joints : stop * self.joints + 1]
+        pixels = slice(pointer[0], pointer[-1])
+        return SparseMaps(pointer - pointer[0], self.pixel[pixels], self.value[pixels], self.joints, self.size)
+
     def entries(self, frames: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Non-zero pixels of the chosen frames: (position in ``frames``, joint, pixel, value in 0..1)."""
         frames = np.arange(self.frames) if frames is None else np.asarray(frames)

@@ -30,8 +30,12 @@ def miniature():
     track = config.merge(track, {section: smoke[section] for section in SMALL if section in smoke})
     sources, evaluations = track["sources"], track["evaluations"]
     sources["human36m"] |= {"subjects": ["S1", "S6", "S8", "S9"], "actions": ["Walking", "Eating"]}
+    sources["human36m_s5"] |= {"actions": ["Walking", "Eating"]}
+    evaluations["human36m"]["dynamics"][0]["cameras"] = ["54138969"]
     sources["mpi_inf_3dhp_test"] |= {"subjects": ["TS5"]}
     sources["humaneva_test"] |= {"subjects": ["S1", "S3"], "actions": ["Walking", "Box"]}
+    for role in ("validation", "calibration"):
+        evaluations["human36m"][role][0]["subjects"] = ["S8"]  # S5's trials are long
     for role in ("images", "train3d"):
         evaluations["human36m"][role][-1]["subjects"] = ["S1", "S6"]
     evaluations["human36m"]["test"][0] |= {"subjects": ["S9"], "cameras": ["54138969", "60457274"]}
@@ -86,6 +90,14 @@ def test_official_protocols_have_their_tables(run):
         assert group in set(scores["group"]) and scores["value"].ge(0).all()
         assert (run.folder / f"reports/paper/{evaluation}/tables/official.md").stat().st_size > 0
     assert not (run.folder / "reports/paper/human36m/tables/official.md").exists()
+
+
+def test_human_dynamics_has_its_table(run):
+    errors = pd.read_csv(results(run, "human36m/forecast/full/seed1.csv"))
+    assert set(errors["sampling"]) == {8, 256} and set(errors["action"]) == {"Walking", "Eating"}
+    assert errors["mean_angle_error"].gt(0).all()
+    table = (run.folder / "reports/paper/human36m/tables/dynamics.md").read_text()
+    assert "Zero velocity" in table and "Our result, paper" in table and "Walking, 1000 ms" in table
 
 
 def test_the_estimator_trains_on_photographs_and_frames_of_videos(run):

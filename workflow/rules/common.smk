@@ -63,7 +63,7 @@ os.environ.setdefault("MLFLOW_TRACKING_URI", config["mlflow"]["uri"])
 wildcard_constraints:
     source="[a-z0-9_]+",
     evaluation="[a-z0-9_]+",
-    role="train3d|train2d|validation|calibration|adaptation|test",
+    role="train3d|train2d|validation|calibration|adaptation|dynamics|test",
     split="train|validation",
     variant="[a-z0-9_]+",
     seed="[0-9]+",
@@ -148,6 +148,8 @@ def is_adapted(evaluation):
     return own(evaluation, "adaptation").value is not None
 
 
+# Evaluations whose lifters predict the future too.
+WITH_DYNAMICS = [name for name in EVALUATIONS if own(name, "dynamics").value is not None]
 # Evaluations that are scored by an official protocol too.
 WITH_PROTOCOL = [name for name in EVALUATIONS if own(name, "protocol").value is not None]
 

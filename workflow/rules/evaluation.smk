@@ -61,3 +61,31 @@ rule official_scores:
     shell:
         "python -m isopose.evaluation.official --protocol {params.protocol} {params.stores} --poses {input.poses}"
         " {params.fit} --output {output} > {log} 2>&1"
+
+
+rule forecast:
+    input:
+        stores=lambda w: labelled(w.evaluation, "dynamics"),
+        detections=f"{RESULTS}/{{evaluation}}/detections/dynamics.h5",
+        lifter=lambda w: f"{RESULTS}/{owner(w.evaluation)}/lifters/{w.variant}/seed{w.seed}/lifter.safetensors",
+        code=code("isopose.evaluation.forecast"),
+    output:
+        f"{RESULTS}/{{evaluation}}/forecast/{{variant}}/seed{{seed}}.csv",
+    log:
+        f"{LOGS}/{{evaluation}}/forecast/{{variant}}/seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/{{evaluation}}/forecast/{{variant}}/seed{{seed}}.tsv"
+    wildcard_constraints:
+        evaluation=any_of(WITH_DYNAMICS),
+    conda:
+        "../../environment.yml"
+    threads: config["lifting"]["threads"]
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        options=lambda w: options(section("lifting", without=("flip",)), device=value("device")),
+        stores=lambda w, input: store_options(input.stores),
+    shell:
+        "python -m isopose.evaluation.forecast {params.stores} --detections {input.detections} --lifter {input.lifter}"
+        " --output {output} --params {params.options:q} > {log} 2>&1"

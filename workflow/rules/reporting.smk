@@ -81,6 +81,32 @@ rule official_table:
         " --params {params.options:q} > {log} 2>&1"
 
 
+rule dynamics_table:
+    input:
+        scores=lambda w: forecasts(w.evaluation),
+        code=code("isopose.reporting.tables"),
+    output:
+        table_files("dynamics"),
+    log:
+        f"{LOGS}/{{evaluation}}/table/dynamics.log",
+    benchmark:
+        f"{BENCHMARKS}/{{evaluation}}/table/dynamics.tsv"
+    wildcard_constraints:
+        evaluation=any_of(WITH_DYNAMICS),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        options=lambda w: about(w.evaluation, rows=forecast_rows(w.evaluation)),
+        scores=lambda w, input: " ".join(f"--scores {method_of(path)}={path}" for path in input.scores),
+    shell:
+        "python -m isopose.reporting.tables dynamics {params.scores} --output {output.csv}"
+        " --params {params.options:q} > {log} 2>&1"
+
+
 rule published_table:
     input:
         code=code("isopose.reporting.tables"),

@@ -91,6 +91,17 @@ def main_scores(evaluation):
     return scored(evaluation, *main_methods(evaluation))
 
 
+def forecast_rows(evaluation):
+    """Rows of the lifters that predict the future."""
+    rows = main_rows(evaluation)
+    return derived(rows.value[:-1], rows)
+
+
+def forecasts(evaluation):
+    """Errors of the predicted futures of every seed of these lifters."""
+    return [f"{RESULTS}/{evaluation}/forecast/{method}.csv" for method in main_methods(evaluation)[:-1]]
+
+
 def main_poses(evaluation):
     """Poses of the main rows by name: the first seed of a lifter."""
     first = {
@@ -135,7 +146,8 @@ def table_options(w):
 
 def page_tables(evaluation):
     """Tables of an evaluation, in the order of the page."""
-    return TABLES + (["official"] if evaluation in WITH_PROTOCOL else [])
+    official = ["official"] if evaluation in WITH_PROTOCOL else []
+    return TABLES + official + (["dynamics"] if evaluation in WITH_DYNAMICS else [])
 
 
 def page_figures(evaluation):

@@ -11,7 +11,7 @@ from isopose.datasets.raw_files import places
 from isopose.datasets.sources import reader_module
 from isopose.errors import UserError
 
-ROLES = ("images", "train3d", "train2d", "validation", "calibration", "adaptation", "test")
+ROLES = ("images", "train3d", "train2d", "validation", "calibration", "adaptation", "dynamics", "test")
 
 
 class Absence(NamedTuple):

@@ -135,6 +135,11 @@ class Detections:
             )
         return self.maps
 
+    def part(self, start: int, stop: int) -> "Detections":
+        """The detections of the frames from start to stop."""
+        arrays = (values[start:stop] for values in (self.keypoints, self.confidence, self.boxes))
+        return Detections(*arrays, self.maps and self.maps.part(start, stop), self.crop_size)
+
     def check(self) -> None:
         """Refuse (ValueError) another number of joints or of frames, NaN and infinity."""
         frames = len(self.boxes)

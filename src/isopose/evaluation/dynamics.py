@@ -25,7 +25,10 @@ HORIZONS: Mapping[int, int] = MappingProxyType({80: 1, 160: 3, 320: 7, 400: 9, 5
 SMALLEST_DEVIATION = 1e-4
 """rad; an angle of the ground truth that varies less within a stretch does not count."""
 
-_SEED, _EARLIEST, _OBSERVED, _LENGTH = 1234567890, 16, 50, 150
+OBSERVED = 50
+"""Frames at 25 fps that are observed before those to predict."""
+
+_SEED, _EARLIEST, _LENGTH = 1234567890, 16, 150
 
 
 def first_future_frames(lengths: tuple[int, int], stretches: int) -> np.ndarray:
@@ -39,7 +42,7 @@ def first_future_frames(lengths: tuple[int, int], stretches: int) -> np.ndarray:
         raise ValueError(f"lengths: {lengths}; expected more than {_EARLIEST + _LENGTH} frames at 25 fps in each trial")
     rng = np.random.RandomState(_SEED)
     draws = [[rng.randint(_EARLIEST, frames - _LENGTH) for frames in lengths] for _ in range(stretches // 2)]
-    return np.array(draws) + _OBSERVED
+    return np.array(draws) + OBSERVED
 
 
 def predict_future(

@@ -307,6 +307,64 @@ def official_view(data: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(view)
 
 
+DYNAMICS_SHOWN = (80, 160, 320, 560, 1000)
+"""Horizons of the paper's Table 9, ms."""
+
+
+def read_forecasts(named: Mapping[str, str | Path]) -> dict[str, pd.DataFrame]:
+    """Read the errors of :mod:`isopose.evaluation.forecast` by run name."""
+    columns = {"action", "sampling", "method", "horizon_ms", "mean_angle_error"}
+    scores = {}
+    for name, path in named.items():
+        try:
+            scores[name] = pd.read_csv(path, dtype={"action": str})
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: not a table of forecasts ({error}); delete it and run again") from error
+        if missing := columns - set(scores[name].columns):
+            raise UserError(f"{path}: lacks the columns {sorted(missing)}; expected forecasts; run again")
+    return scores
+
+
+def dynamics(rows: list[Row], scores: Mapping[str, pd.DataFrame], options: Mapping[str, Any]) -> pd.DataFrame:
+    """Table 9's shape: one line a row and sampling, one column an action and horizon, rad; then the paper's lines."""
+    lines = []
+    for row, runs in by_row(rows, scores).items():
+        for sampling in sorted({n for table in runs.values() for n in table["sampling"]}):
+            line = {"row": row.name, "label": row.label, "sampling": sampling}
+            tables = [table[table["sampling"] == sampling] for table in runs.values()]
+            origin = provenance({run: pd.DataFrame() for run in runs}, options["track"])
+            lines.append(line | _angle_errors(tables, "lifter") | origin | {"dataset": options["dataset"]})
+    first = next(iter(scores.values()))
+    for sampling, table in first.groupby("sampling"):
+        line = {"row": "zero_velocity", "label": "Zero velocity (the last true pose)", "sampling": sampling}
+        lines.append(line | _angle_errors([table], "zero_velocity"))
+    for method, part in published.load(9).groupby("method", sort=False):
+        cells = {
+            f"{cell['action']}_{cell['milliseconds']}": cell["mean_angle_error"] for cell in part.to_dict("records")
+        }
+        note = "; ".join(filter(None, part["note"].unique()))
+        lines.append({"row": "paper", "label": f"{method}, paper"} | cells | {"note": note})
+    return pd.DataFrame(lines).fillna({"note": ""})
+
+
+def _angle_errors(tables: list[pd.DataFrame], method: str) -> dict[str, float]:
+    """Mean angle errors by action_horizon, the mean over runs."""
+    chosen = pd.concat([table[table["method"] == method] for table in tables])
+    means = chosen.groupby(["action", "horizon_ms"])["mean_angle_error"].mean()
+    return {f"{action}_{horizon}": error for (action, horizon), error in means.items()}
+
+
+def dynamics_view(data: pd.DataFrame) -> pd.DataFrame:
+    """What a reader sees of :func:`dynamics`: the paper's horizons, action by action."""
+    sampled = data["sampling"].map(lambda number: "" if pd.isna(number) else f", {number:.0f} stretches")
+    view = {"": data["label"] + sampled}
+    for action in dict.fromkeys(c.rsplit("_", 1)[0] for c in data if c.rsplit("_", 1)[-1].isdigit()):
+        for horizon in DYNAMICS_SHOWN:
+            values = data.get(f"{action}_{horizon}", pd.Series(np.nan, data.index))
+            view[f"{spoken(action)}, {horizon} ms"] = values.map(lambda v: "–" if pd.isna(v) else f"{v:.2f}")
+    return pd.DataFrame(view)
+
+
 def occlusion(rows: list[Row], scores: Mapping[str, pd.DataFrame], track: str) -> pd.DataFrame:
     """Errors by number of occluded joints, length of occlusion, speed of motion and subject, over frames."""
     binned = {run: s.assign(occluded_joints_bin=joints_bin(s["occluded_joints"])) for run, s in scores.items()}
@@ -608,6 +666,20 @@ def estimator_main(
     people = "Detections made elsewhere" if options["imported"] else seen
     note = f"{people} of the test role; calibration errors on the calibration role, cross-validated."
     write(output, data, estimator_view(data), f"{data_note(options)} {note}")
+
+
+@app.command("dynamics")
+def dynamics_main(
+    scores: list[str] = typer.Option(..., "--scores", help="Forecasts of a lifter as name=path; repeat for each."),
+    output: Path = OUTPUT,
+    params: str = stage.PARAMS_OPTION,
+) -> None:
+    """Table 9: mean angle error of predicted futures, with the paper's numbers below."""
+    options = stage.parse_params(params, ABOUT | {"rows": list})
+    runs = read_forecasts(stage.parse_named(scores, "--scores"))
+    data = dynamics(parse_rows(options["rows"]), runs, options)
+    note = "Mean angle error, rad, of angles from the same inverse kinematics of 17 joints, the root's left out."
+    write(output, data, dynamics_view(data), f"{data_note(options)} {note}")
 
 
 @app.command("published")

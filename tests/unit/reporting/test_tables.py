@@ -347,3 +347,27 @@ def test_wrong_inputs_are_named(tmp_path, score_options):
     with pytest.raises(UserError, match=r"broken\.csv: lacks the columns"):
         run("ablation", output, COMPARISON | {"rows": ROWS}, "--scores", f"full={broken}")
     assert not output.exists()
+
+
+def test_dynamics_has_a_line_a_sampling_and_the_papers_below(tmp_path):
+    lines = ["action,sampling,method,horizon_ms,mean_angle_error,mpjpe,stretches"]
+    for seed, shift in ((1, 0.0), (2, 0.2)):
+        rows = [
+            f"Walking,{sampling},{method},{horizon},{0.5 + shift + base + horizon / 1000},50.0,{sampling}"
+            for sampling in (8, 256)
+            for method, base in (("lifter", 0.0), ("zero_velocity", 1.0))
+            for horizon in (80, 400)
+        ]
+        (tmp_path / f"{seed}.csv").write_text("\n".join([*lines, *rows]) + "\n")
+    options = ABOUT | {"rows": [{"name": "full", "label": "Full"}]}
+    scores = [f"full/seed{seed}={tmp_path / f'{seed}.csv'}" for seed in (1, 2)]
+    run("dynamics", tmp_path / "dynamics.csv", options, "--scores", scores[0], "--scores", scores[1])
+    table = pd.read_csv(tmp_path / "dynamics.csv").set_index("label")
+    assert table.loc["Full", "Walking_80"].tolist() == pytest.approx([0.68, 0.68])  # the mean of two seeds
+    assert (
+        table.loc["Full", "sampling"].tolist() == [8, 256]
+        and table.loc["Full", "run"].iloc[0] == "full/seed1 full/seed2"
+    )
+    assert table.loc["Zero velocity (the last true pose)", "Walking_400"].iloc[0] == pytest.approx(1.9)
+    text = (tmp_path / "dynamics.md").read_text()
+    assert "Full, 8 stretches" in text and "Our result, paper" in text and "400 ms" not in text
