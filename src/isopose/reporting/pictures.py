@@ -147,7 +147,7 @@ def cylinder_man_figure(scenes: Scenes, selections: list[dict[str, Any]], output
             top, bottom = panels[:, column]
             show_image(top, image, boxes[frame])
             draw_cylinders(top, joints, visible, lambda points, camera=camera: project(points, camera), joints)
-            top.set_title(f"{clip.subject}, {spoken(clip.action)}, hidden joints: {(~visible).sum()}", fontsize=9)
+            top.set_title(f"{clip.subject}, {spoken(clip.action)}\nhidden joints: {(~visible).sum()}", fontsize=8)
             from_side = np.broadcast_to([-1.0, 0.0, 0.0], joints.shape)
             relative = joints - joints[0]
             draw_cylinders(bottom, relative, visible, lambda points: turned(points, np.pi / 2), from_side)
