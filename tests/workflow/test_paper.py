@@ -29,9 +29,8 @@ def miniature():
     track = yaml.safe_load((ROOT / "experiments/paper/params.yaml").read_text())
     track = config.merge(track, {section: smoke[section] for section in SMALL if section in smoke})
     sources, evaluations = track["sources"], track["evaluations"]
-    sources["human36m"] |= {"subjects": ["S1", "S6", "S8", "S9"], "actions": ["Walking", "Eating"]}
-    sources["human36m_s5"] |= {"actions": ["Walking", "Eating"]}
-    evaluations["human36m"]["dynamics"][0]["cameras"] = ["54138969"]
+    sources["human36m"] |= {"subjects": ["S1", "S5", "S6", "S8", "S9"], "actions": ["Walking", "Eating"]}
+    evaluations["human36m"]["dynamics"][0] |= {"actions": ["Walking", "Eating"], "cameras": ["54138969"]}
     sources["mpi_inf_3dhp_test"] |= {"subjects": ["TS5"]}
     sources["humaneva_test"] |= {"subjects": ["S1", "S3"], "actions": ["Walking", "Box"]}
     for role in ("validation", "calibration"):

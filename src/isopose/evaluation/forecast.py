@@ -30,7 +30,7 @@ from isopose.models.lifter import Lifter
 PARAMETERS = {"threads": int, "device": str}
 
 FPS = 25.0
-"""Of the protocol: its horizons are frames at this rate."""
+"""Of the protocol: its stretches and horizons are frames at this rate. A lifter sees those between as well."""
 
 FUTURE = max(HORIZONS.values()) + 1
 """Frames that are predicted."""
@@ -47,7 +47,7 @@ Trials = Mapping[str, list[list[ViewKey]]]
 def trials_of(detections: DetectionStore, stores: Mapping[str, Path]) -> tuple[Trials, dict[ViewKey, Clip]]:
     """The views of every action's trials, in the order of the trials' names, and their clips.
 
-    UserError for clips of another frame rate than 25, or an action without two trials.
+    UserError for clips whose frame rate is no multiple of 25, or an action without two trials.
     """
     clips: dict[tuple[str, str], Clip] = {}
     found: dict[str, dict[str, list[ViewKey]]] = {}
@@ -56,8 +56,10 @@ def trials_of(detections: DetectionStore, stores: Mapping[str, Path]) -> tuple[T
             with SequenceStore(stores[key.source]) as store:
                 clips[key[:2]] = store.read(key.clip)
         clip = clips[key[:2]]
-        if clip.fps != FPS:
-            raise UserError(f"{key}: has {clip.fps:g} frames a second; expected {FPS:g}; set fps of its source")
+        if clip.fps % FPS:
+            raise UserError(
+                f"{key}: has {clip.fps:g} frames a second; expected a multiple of {FPS:g}; set fps of its source"
+            )
         found.setdefault(clip.action, {}).setdefault(key.clip, []).append(key)
     trials = {action: [views for _, views in sorted(by_clip.items())] for action, by_clip in found.items()}
     for action, views in trials.items():
@@ -68,9 +70,15 @@ def trials_of(detections: DetectionStore, stores: Mapping[str, Path]) -> tuple[T
     return trials, {key: clips[key[:2]] for action in trials.values() for views in action for key in views}
 
 
+def step(clip: Clip) -> int:
+    """Frames of a clip from one of the protocol to the next."""
+    return round(clip.fps / FPS)
+
+
 def stretches(trials: list[list[ViewKey]], clips: Mapping[ViewKey, Clip], sampling: int) -> Iterator[tuple]:
-    """Views and first future frames of an action's stretches; every view of a trial sees each of its stretches."""
-    lengths = tuple(len(clips[views[0]].joints3d) for views in trials)
+    """Views and first future frames, of the protocol's, of an action's stretches: every view of a trial sees each."""
+    recorded = [clips[views[0]] for views in trials]
+    lengths = tuple(-(-len(clip.joints3d) // step(clip)) for clip in recorded)
     try:
         firsts = first_future_frames(lengths, sampling)
     except ValueError as error:
@@ -90,11 +98,12 @@ def forecast(detections: Path, lifter: Lifter, stores: Mapping[str, Path]) -> pd
         @cache
         def predicted(key: ViewKey, first: int) -> np.ndarray:
             clip = clips[key]
-            seen = detected_of(key).part(first - OBSERVED, first)
-            return predict_future(lifter, seen, clip.cameras[clip.views[key.view].camera], OBSERVED, FUTURE)
+            camera, every = clip.cameras[clip.views[key.view].camera], step(clip)
+            seen = detected_of(key).part((first - OBSERVED) * every, first * every)
+            return predict_future(lifter, seen, camera, OBSERVED * every, FUTURE * every)[::every]
 
         def truth(key: ViewKey, frames: slice) -> np.ndarray:
-            joints = clips[key].camera_joints(key.view)[frames]
+            joints = clips[key].camera_joints(key.view)[:: step(clips[key])][frames]
             return joints - joints[:, :1]
 
         tasks = [(action, sampling) for action in trials for sampling in SAMPLINGS]
@@ -117,7 +126,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     store: list[str] = stage.STORE_OPTION,
-    detections: Path = typer.Option(..., help="Detections of both trials of every action of one subject, 25 a second."),
+    detections: Path = typer.Option(..., help="Detections of both trials of every action of one subject."),
     lifter: Path = typer.Option(..., help="Weights of the lifter, safetensors."),
     output: Path = typer.Option(..., help="Errors by action, sampling, method and horizon (CSV)."),
     params: str = stage.PARAMS_OPTION,

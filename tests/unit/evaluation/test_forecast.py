@@ -12,7 +12,7 @@ from isopose.crops import boxes_around
 from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, View, ViewKey
 from isopose.errors import UserError
 from isopose.evaluation import forecast
-from isopose.evaluation.dynamics import first_future_frames
+from isopose.evaluation.dynamics import first_future_frames, predict_future
 from isopose.models.lifter import Lifter, lift
 from isopose.skeleton import index
 
@@ -115,11 +115,11 @@ def test_another_frame_rate_and_a_missing_trial_are_told(files):
     with SequenceStore(files / "s5.h5") as store:
         clips = [store.read(name) for name in store.clips()]
     for clip in clips:
-        clip.fps = 50.0
+        clip.fps = 60.0
     with SequenceStore.create(files / "s5.h5") as store:
         for clip in clips:
             store.write(clip)
-    with pytest.raises(UserError, match="has 50 frames a second; expected 25; set fps of its source"):
+    with pytest.raises(UserError, match="has 60 frames a second; expected a multiple of 25; set fps of its source"):
         run(files)
     for clip in clips:
         clip.fps = 25.0
@@ -129,3 +129,31 @@ def test_another_frame_rate_and_a_missing_trial_are_told(files):
         found.write(ViewKey("s5", clips[0].id, "camera"), Detections.from_image(points, None, boxes_around(points), 16))
     with pytest.raises(UserError, match="'Smoking' has 1 trials; expected two of one subject"):
         run(files)
+
+
+def test_at_twice_the_rate_the_lifter_sees_twice_the_frames_and_is_asked_for_the_same(files):
+    """A motion at 50 frames a second: the baseline stands still as long as at 25."""
+    with SequenceStore.create(files / "s5.h5") as store, DetectionStore.create(files / "found.h5") as found:
+        for trial, frames in ((1, 360), (2, 399)):
+            clip = clip_of(trial, frames, moving=True)
+            clip.fps = 50.0
+            store.write(clip)
+            points = clip.views["camera"].joints2d
+            detected = Detections.from_image(points, None, boxes_around(points), 16)
+            found.write(ViewKey("s5", clip.id, "camera"), detected)
+    errors = run(files).loc["Walking", 8]
+    for horizon, frames in ((80, 4), (1000, 50)):  # of the recording, from the last observed frame of the protocol
+        assert errors.loc[("zero_velocity", horizon), "mpjpe"] == pytest.approx(1000 * SPEED * frames / 17, abs=1e-3)
+    model = Lifter.load(files / "lifter.safetensors")
+    found = []
+    with SequenceStore(files / "s5.h5") as store, DetectionStore(files / "found.h5") as detections:
+        for trial, firsts in enumerate(first_future_frames((180, 200), 8).T, start=1):
+            name = f"S5_Walking_{trial}"
+            detected, joints = detections.read(ViewKey("s5", name, "camera")), store.read(name).camera_joints("camera")
+            for first in 2 * firsts:
+                pose = predict_future(model, detected.part(first - 100, first), CAMERA, 100, 50)
+                truth = joints[first : first + 50] - joints[first : first + 50, :1]
+                found.append(1000 * np.linalg.norm(pose - truth, axis=-1).mean(-1))
+    mean = np.mean(found, axis=0)
+    for horizon, frame in ((80, 2), (400, 18)):
+        assert errors.loc[("lifter", horizon), "mpjpe"] == pytest.approx(mean[frame], rel=1e-3)
