@@ -188,3 +188,22 @@ def test_without_any_dataset_one_line_says_what_to_do(ready, tmp_path):
     printed = project.snakemake("--dry-run", track="paper", check=False)
     assert "track 'paper' has no data" in printed and "docs/datasets/<dataset>.md" in printed
     assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    ("role", "selection", "message"),
+    [
+        (
+            "images",
+            "{source: mpii, cameras: [camera]}",
+            "'mpii' is wrong; expected no cameras, in the role images alone",
+        ),
+        ("train3d", "{source: coco}", "'coco' is wrong; expected no cameras, in the role images alone"),
+        ("test", "{source: human36m}", "'human36m' is wrong; expected cameras, the names of its views"),
+    ],
+)
+def test_a_selection_that_cannot_be_is_told(ready, role, selection, message):
+    changed = f"evaluations={{human36m: {{{role}: [{selection}]}}}}"
+    printed = ready.snakemake("--dry-run", "--config", changed, track="paper", check=False)
+    assert f"evaluations.human36m.{role}: the selection of {message}" in printed
+    assert "Traceback" not in printed

@@ -31,10 +31,11 @@ def present_only(config: Mapping[str, Any], raw: Path) -> tuple[dict[str, Any], 
 
     A selection of an absent dataset is left out of its role. An evaluation with a role that is then empty is left out,
     and those that use its models, but for an adaptation, which it does without; without any 2D-only data the variants
-    that train on it are, and ISO starts from the last adversarial variant before. UserError where no evaluation
-    remains.
+    that train on it are, and ISO starts from the last adversarial variant before. UserError for an unknown source,
+    and where no evaluation remains.
     """
     readers = {name: source["reader"] for name, source in config["sources"].items()}
+    _check_sources(config["evaluations"], readers)
     absent = {reader for reader in readers.values() if reader in LICENSED and not is_there(reader, raw)}
     if not absent:
         return dict(config), []
@@ -46,11 +47,24 @@ def present_only(config: Mapping[str, Any], raw: Path) -> tuple[dict[str, Any], 
             f"params: track '{config['track']}' has no data: {', '.join(sorted(absent))} are not under {raw}; put the "
             "files there that docs/datasets/<dataset>.md lists; `python -m isopose.datasets check` says what is found"
         )
-    owners = [evaluation for evaluation in left["evaluations"].values() if "models_of" not in evaluation]
-    if any("train2d" not in evaluation for evaluation in owners):
-        lacking = tuple(sorted({r for e in config["evaluations"].values() for r in _readers(e, "train2d", readers)}))
-        absences += _drop_variants(left, lacking)
+    lost = [
+        name for name, kept in left["evaluations"].items() if "train2d" in config["evaluations"][name].keys() - kept
+    ]
+    if lost:
+        lacking = {reader for name in lost for reader in _readers(config["evaluations"][name], "train2d", readers)}
+        absences += _drop_variants(left, tuple(sorted(lacking)))
     return left, absences
+
+
+def _check_sources(evaluations: Mapping[str, Any], readers: Mapping[str, str]) -> None:
+    for name, evaluation in evaluations.items():
+        for role in ROLES:
+            for selection in evaluation.get(role) or ():
+                if selection["source"] not in readers:
+                    raise UserError(
+                        f"params: evaluations.{name}.{role}: source '{selection['source']}' is unknown; expected "
+                        f"one of {', '.join(readers)}"
+                    )
 
 
 def _readers(evaluation: Mapping[str, Any], role: str, readers: Mapping[str, str]) -> set[str]:
