@@ -40,7 +40,7 @@ BLOCK = 64
 
 Row = dict[str, Any]
 """What is known of an image: source, clip, view, subject, frame; and points (17, 2), visible, labelled (17,), head_size
-and box (3,), image px."""
+and box (3,), image px; of a frame also occluders (M, 4), image px."""
 
 
 def draw(stores: Mapping[str, Path], params: Mapping[str, Any], rng: np.random.Generator) -> list[Row]:
@@ -119,6 +119,7 @@ def _labels(clip: Clip, key: ViewKey, margin: float) -> dict[str, np.ndarray]:
         "labelled": labelled,
         "head_size": heads,
         "box": recorded_boxes(clip, key.view, margin, smoothing=1),
+        "occluders": np.empty((len(view.joints2d), 0, 4)) if view.occluders is None else view.occluders,
     }
 
 
@@ -143,7 +144,9 @@ def cut(stores: Mapping[str, Path], rows: Sequence[Row], boxes: np.ndarray, size
                 with SequenceStore(stores[source]) as store:
                     whole = footage_of(reader, store.read(clip_id), view)
                 footage = replace(whole, frames=whole.frames[[rows[i]["frame"] for i in members]])
-                crops = read_crops(raw / reader, footage, boxes[members], np.arange(len(members)), size, worker)
+                occluders = np.array([rows[i]["occluders"] for i in members])
+                chosen = np.arange(len(members))
+                crops = read_crops(raw / reader, footage, boxes[members], chosen, size, worker, occluders)
             for image, crop in zip(members, crops, strict=True):
                 images[image] = crop
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import av
 import h5py
@@ -167,6 +168,22 @@ def test_the_same_seed_makes_the_same_file(raw, tmp_path):
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
     assert run(raw[0], tmp_path / "c.h5", images=6, seed=4).exit_code == 0
     assert (tmp_path / "c.h5").read_bytes() != (tmp_path / "a.h5").read_bytes()
+
+
+def test_occluders_of_a_view_hide_its_pixels(raw, tmp_path):
+    folder, _ = raw
+    with SequenceStore(folder / "human36m.h5") as store:
+        clip = store.read("S1_Walking_1")
+    whole = np.tile([-1.0, -1, WIDTH, HEIGHT], (FRAMES, 1, 1))
+    clip.views["54138969_occluded"] = replace(clip.views["54138969"], occluders=whole)
+    with SequenceStore.create(tmp_path / "human36m.h5", reader="human36m") as store:
+        store.write(clip)
+    selections = [{"source": "human36m", "cameras": ["54138969"], "occluded": True}]
+    stores = {"human36m": tmp_path / "human36m.h5"}
+    photographs.run(stores, tmp_path / "images.h5", PARAMS | {"selections": selections}, folder / "raw")
+    images = Images.read(tmp_path / "images.h5").images
+    inside = images[images.any(axis=-1)]
+    assert len(inside) > 0 and (inside == 128).all()
 
 
 def test_a_missing_photograph_is_one_line_and_leaves_nothing(raw, tmp_path):
