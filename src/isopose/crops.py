@@ -5,7 +5,6 @@ first pixel at 0, so the crop spans [-0.5, size - 0.5].
 """
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
 
 from isopose.arrays import check_array
 
@@ -56,6 +55,8 @@ def rectangles_around(joints2d: np.ndarray) -> np.ndarray:
 
 def _squares(low: np.ndarray, high: np.ndarray, margin: float, smoothing: int) -> np.ndarray:
     """Boxes (F, 3) of rectangles from low (F, 2) to high (F, 2), averaged over ``smoothing`` frames."""
+    from scipy.ndimage import uniform_filter1d  # here: its import is slow, and most jobs need no boxes
+
     boxes = np.concatenate([(low + high) / 2, margin * (high - low).max(axis=1, keepdims=True)], axis=1)
     return uniform_filter1d(boxes, size=smoothing, axis=0, mode="nearest") if smoothing > 1 else boxes
 

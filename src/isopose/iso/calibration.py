@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
 from isopose.errors import UserError
@@ -28,6 +27,8 @@ def peak_logit(confidence: np.ndarray) -> np.ndarray:
 
 def _fit_temperature(logits: np.ndarray, correct: np.ndarray) -> dict:
     """Scale of the logit with the smallest negative log-likelihood (one parameter, T > 0)."""
+    from scipy.optimize import minimize_scalar  # here: its import is slow, and most jobs only apply a calibration
+
     sign = np.where(correct, 1.0, -1.0)
 
     def negative_log_likelihood(log_temperature: float) -> float:
