@@ -145,6 +145,14 @@ def test_another_file_is_read_again(outside):
             {"evaluations": {"ours": {"test": role("S5"), "images": role("S1")}, "outside": {"models_of": "ours"}}},
             "but the models of 'ours' saw the estimator's",
         ),
+        (
+            {"evaluations": {"outside": {"validation": None}}},
+            "'evaluations.outside.validation' is None, expected array",
+        ),
+        (
+            {"evaluations": {"more": {"test": role("S5"), "detections": {"reader": "npz", "path": "outside.npz"}}}},
+            "evaluations.more: has no role 'train3d', which the models of 'more' need",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_runs(outside, changed, message):

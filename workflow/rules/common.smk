@@ -299,6 +299,18 @@ def check_outside(evaluation):
         )
 
 
+def check_roles(evaluation):
+    """Refuse an evaluation with models of its own that lacks a role that they need."""
+    models = owner(evaluation)
+    needed = ["train3d", "validation", "calibration", *(["images"] if models in DETECTED else [])]
+    for role in needed:
+        if models not in EVALUATIONS or not EVALUATIONS[models].get(role):
+            raise WorkflowError(
+                f"params: evaluations.{models}: has no role '{role}', which the models of '{evaluation}' need; expected "
+                "selections of views"
+            )
+
+
 def check_selections(evaluation):
     """Refuse selections of motion without cameras, and of photographs where motion is needed."""
     for role, bound in EVALUATIONS[evaluation].items():
@@ -324,14 +336,15 @@ def has_real_images(evaluation):
     return kinds == {True}
 
 
-for name in EVALUATIONS:
-    check_selections(name)
-
 IMPORTED = [name for name in EVALUATIONS if outside(name).value is not None]
 DETECTED = [name for name in EVALUATIONS if name not in IMPORTED]
+for name in IMPORTED:
+    check_outside(name)
+for name in EVALUATIONS:
+    check_roles(name)
+    check_selections(name)
+
 # Evaluations whose estimator is their own, by what it learns from.
 TRAINED = [name for name in DETECTED if owner(name) == name]
 PHOTOGRAPHS = [name for name in TRAINED if has_real_images(name)]
 RENDERED = [name for name in TRAINED if name not in PHOTOGRAPHS]
-for name in IMPORTED:
-    check_outside(name)

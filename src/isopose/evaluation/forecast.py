@@ -1,8 +1,9 @@
 """Stage: predict the unobserved future of recorded views and score it, as the paper's Table 9 does (human dynamics).
 
 The CSV has a row for each action, sampling (stretches an action), method and horizon: ``mean_angle_error``, rad, of
-joint angles that prediction and truth give through the same inverse kinematics, and ``mpjpe``, mm. Ground truth passed
-through these has no error by construction: what it loses against recorded angles, bone twist, is not in the numbers.
+joint angles that prediction and truth give through the same inverse kinematics, and ``mpjpe``, mm, over predictions:
+stretches times views. Ground truth passed through the same has no error by construction: what it loses against
+recorded angles, bone twist, is not in the numbers.
 """
 
 from collections.abc import Iterator, Mapping
@@ -45,12 +46,13 @@ Trials = Mapping[str, list[list[ViewKey]]]
 
 
 def trials_of(detections: DetectionStore, stores: Mapping[str, Path]) -> tuple[Trials, dict[ViewKey, Clip]]:
-    """The views of every action's trials, in the order of the trials' names, and their clips.
+    """The views of every action's trials, in the order of the sub-actions, and their clips.
 
-    UserError for clips whose frame rate is no multiple of 25, or an action without two trials.
+    UserError for clips whose frame rate is no multiple of 25, or an action without the sub-actions 1 and 2 of one
+    subject.
     """
     clips: dict[tuple[str, str], Clip] = {}
-    found: dict[str, dict[str, list[ViewKey]]] = {}
+    found: dict[str, dict[tuple[str, int], list[ViewKey]]] = {}
     for key in detections.keys():  # noqa: SIM118 (not a dict)
         if key[:2] not in clips:
             with SequenceStore(stores[key.source]) as store:
@@ -60,13 +62,15 @@ def trials_of(detections: DetectionStore, stores: Mapping[str, Path]) -> tuple[T
             raise UserError(
                 f"{key}: has {clip.fps:g} frames a second; expected a multiple of {FPS:g}; set fps of its source"
             )
-        found.setdefault(clip.action, {}).setdefault(key.clip, []).append(key)
-    trials = {action: [views for _, views in sorted(by_clip.items())] for action, by_clip in found.items()}
-    for action, views in trials.items():
-        if len(views) != 2:
+        trial = (clip.subject, int(clip.attributes.get("subaction", 0)))
+        found.setdefault(clip.action, {}).setdefault(trial, []).append(key)
+    for action, by_trial in found.items():
+        if len({subject for subject, _ in by_trial}) > 1 or sorted(number for _, number in by_trial) != [1, 2]:
             raise UserError(
-                f"{detections.path}: '{action}' has {len(views)} trials; expected two of one subject; bind one subject"
+                f"{detections.path}: '{action}' has the trials {sorted(by_trial)}; expected sub-actions 1 and 2 of one "
+                "subject; bind one subject of Human3.6M"
             )
+    trials = {action: [by_trial[trial] for trial in sorted(by_trial)] for action, by_trial in found.items()}
     return trials, {key: clips[key[:2]] for action in trials.values() for views in action for key in views}
 
 
@@ -116,7 +120,7 @@ def forecast(detections: Path, lifter: Lifter, stores: Mapping[str, Path]) -> pd
                 for horizon, errors in errors_by_horizon(poses, target).items():
                     row = {"action": action, "sampling": sampling, "method": method, "horizon_ms": horizon}
                     row |= {"mean_angle_error": errors["mean_angle_error"], "mpjpe": 1000 * errors["mpjpe"]}
-                    rows.append(row | {"stretches": len(places)})
+                    rows.append(row | {"predictions": len(places)})
     return pd.DataFrame(rows)
 
 

@@ -350,7 +350,7 @@ def test_wrong_inputs_are_named(tmp_path, score_options):
 
 
 def test_dynamics_has_a_line_a_sampling_and_the_papers_below(tmp_path):
-    lines = ["action,sampling,method,horizon_ms,mean_angle_error,mpjpe,stretches"]
+    lines = ["action,sampling,method,horizon_ms,mean_angle_error,mpjpe,predictions"]
     for seed, shift in ((1, 0.0), (2, 0.2)):
         rows = [
             f"Walking,{sampling},{method},{horizon},{0.5 + shift + base + horizon / 1000},50.0,{sampling}"
