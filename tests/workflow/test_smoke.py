@@ -109,6 +109,9 @@ def test_an_unknown_track_is_refused_in_one_line(smoke):
 
 
 def test_a_track_without_data_refuses_to_run(smoke):
-    printed = smoke.snakemake("--dry-run", track="paper", check=False)
-    assert "track 'paper' binds no data" in printed
-    assert "Traceback" not in printed
+    for arguments, track, message in (
+        (("--config", "evaluations={synthetic: null}"), "smoke", "track 'smoke' binds no data"),
+        ((), "paper", "track 'paper' has no data"),
+    ):
+        printed = smoke.snakemake("--dry-run", *arguments, track=track, check=False)
+        assert message in printed and "Traceback" not in printed
