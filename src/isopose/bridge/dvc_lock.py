@@ -36,6 +36,19 @@ def differences(track: str) -> Differences:
         ) from error
 
 
+def forget(track: str) -> None:
+    """Take out of the lock the stages that dvc.yaml no longer has: DVC leaves them, with inputs of another time."""
+    path, stages = dvc_file.lock_of(track), dvc_file.read(dvc_file.path_of(track))["stages"]
+    gone = dvc_file.read(path)["stages"].keys() - stages.keys()
+    if not gone:
+        return
+    from dvc.utils.serialize import modify_yaml  # here: DVC's import is slow; it keeps the lock's own form
+
+    with modify_yaml(path) as lock:
+        for name in gone:
+            del lock["stages"][name]
+
+
 def _of_stages(track: str, path: Path) -> Differences:
     locked, stages = dvc_file.read(path)["stages"], dvc_file.read(dvc_file.path_of(track))["stages"]
     values = functools.cache(lambda file: config.load(Path(file)))

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from isopose import config, tracking
-from isopose.bridge import dvc_fetch, dvc_file, ledger, records, verification
+from isopose.bridge import dvc_fetch, dvc_file, dvc_lock, ledger, records, verification
 from isopose.bridge.changes import declared
 from isopose.bridge.graph import Job, in_order, on_this_machine, parameter_files
 from isopose.bridge.records import Record
@@ -36,6 +36,7 @@ def publish(track: str, jobs: Sequence[Job], push: bool = True) -> None:
         raise UserError("nothing is published:\n" + "\n".join(problems[:_SHOWN]) + more)
     ledger.write(track, ledger.current(track, jobs))
     _dvc("commit", "--force", dvc_file.path_of(track).as_posix())
+    dvc_lock.forget(track)
     if push:
         _dvc("push", dvc_file.path_of(track).as_posix())
 

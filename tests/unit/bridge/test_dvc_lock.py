@@ -90,3 +90,17 @@ def test_a_lock_that_cannot_be_read_is_told_in_one_line(track, text):
     ) as caught:
         lines()
     assert "\n" not in str(caught.value)
+
+
+def test_stages_that_are_no_more_are_forgotten_and_the_others_stay_as_they_are(track):
+    track.publish(track.jobs)
+    content = LOCK.read_text()
+    found = yaml.safe_load(content)
+    found["stages"]["gone"] = {"cmd": "true", "outs": [{"path": "out/gone.csv", "md5": "0" * 32, "size": 1}]}
+    LOCK.write_text(yaml.safe_dump(found, sort_keys=False))
+    assert any("gone: is no stage" in line for line in lines())
+    dvc_lock.forget("t")
+    assert lines() == [] and yaml.safe_load(LOCK.read_text()) == yaml.safe_load(content)
+    before = LOCK.read_bytes()
+    dvc_lock.forget("t")
+    assert LOCK.read_bytes() == before
