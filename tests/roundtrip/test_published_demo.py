@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from tests.roundtrip.conftest import Clone
 from tests.workflow.conftest import ROOT, Project
@@ -38,3 +39,8 @@ def test_it_is_restored_from_the_repository_alone(clone):
     compared = json.loads(clone.run(sys.executable, "-c", COMPARE).stdout)
     assert len(compared) > 100
     assert [path for path, published, here in compared if published != here] == []
+
+
+def test_its_lock_has_no_stage_that_is_no_more(clone):
+    locked, stages = (yaml.safe_load((clone.folder / name).read_text())["stages"] for name in ("dvc.lock", "dvc.yaml"))
+    assert not locked.keys() - stages.keys()
