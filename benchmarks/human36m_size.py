@@ -2,7 +2,7 @@
 
 `python benchmarks/human36m_size.py` writes a copy of the official layout with as many subjects, trials, views and
 frames (7, 210, 4, 527,100: 2.1 million views of a frame) into a temporary folder, D3_Positions and D2_Positions, of
-made-up motion; a subject's trials are hard links of one. It needs no results, and about 8 GB of disk. Peak memory is
+made-up motion; a subject's trials are hard links of one. It needs no results, and 2 GB of disk. Peak memory is
 that of a stage and its processes together.
 """
 
