@@ -25,6 +25,7 @@ def check_command(
     raw: Path | None = typer.Option(
         None, envvar=RAW_VARIABLE, help="Folder with a folder for every licensed dataset; default: data/raw."
     ),
+    every: bool = typer.Option(False, "--every", help="Open every file of a folder or archive, not the first alone."),
 ) -> None:
     """Say of each dataset which files are found, missing or wrong; exit status 1 where something found is wrong."""
     check_known(dataset, (*LICENSED, *MIRRORED), "dataset", "check")
@@ -34,7 +35,7 @@ def check_command(
             raise UserError(f"{folder}: no such folder; set {variable} to the folder that holds the datasets' files")
     wrong = False
     for name in dataset or (*LICENSED, *MIRRORED):
-        report = check(name, (raw or Path("data/raw")) / name if name in LICENSED else mirror)
+        report = check(name, (raw or Path("data/raw")) / name if name in LICENSED else mirror, every)
         print("\n".join(report.lines()), flush=True)
         wrong |= bool(report.wrong)
     raise typer.Exit(wrong)

@@ -1,7 +1,8 @@
 """Which files of a dataset are there, missing or wrong: what its reader's ``FILES`` say, looked at before a long job.
 
 Files are opened in a process with limits of time and memory, and no more of them is read than shows their layout: of a
-folder or an archive of many files, the first. A file's checksum is compared where one is published.
+folder or an archive of many files the first, or every one where that is asked for. A file's checksum is compared where
+one is published.
 """
 
 import os
@@ -22,6 +23,9 @@ LICENSED = ("human36m", "humaneva", "mpi_inf_3dhp", "three_dpw", "penn_action", 
 
 MIRRORED = ("cmu_mocap", "bandai_namco")
 """Datasets in the mirror."""
+
+FETCHED = ("cmu_mocap",)
+"""Those of them whose files are fetched, and checked, where there is no mirror."""
 
 BYTES_A_SECOND = 1 << 23
 """The slowest reading that is waited for: the first file of a part may come last in its archive."""
@@ -52,6 +56,8 @@ class Report(NamedTuple):
     def lines(self) -> list[str]:
         """The report in words: a line of the dataset, and one of each file that is wrong or missing."""
         card = f"docs/datasets/{self.name}.md"
+        if self.status == "not available" and self.name in FETCHED:
+            return [f"{self.name:13} not in a mirror: its files are fetched when a track needs them: {card}"]
         if self.status == "not available":
             return [f"{self.name:13} {self.status}: where to apply, and what goes where: {card}"]
         faults = [f"  wrong    {line}" for line in self.wrong]
@@ -60,8 +66,11 @@ class Report(NamedTuple):
         return [f"{self.name:13} {self.status}: {self.there} of {self.needed} needed files", *faults]
 
 
-def check(name: str, root: Path | None) -> Report:
-    """Look at what is under a dataset's folder, None for none, of its reader's ``FILES``; nothing is written there."""
+def check(name: str, root: Path | None, every: bool = False) -> Report:
+    """Look at what is under a dataset's folder, None for none, of its reader's ``FILES``; nothing is written there.
+
+    every: open every file of a folder or archive, not the first alone.
+    """
     parts = reader_module(name).FILES
     report = Report(name, 0, sum(not part.use for part in parts), [], [], {})
     if root is None or not any(places(root, part) for part in parts):
@@ -74,7 +83,7 @@ def check(name: str, root: Path | None) -> Report:
                 report.without.setdefault(part.use, []).append(part.archive or part.inner)
             elif not found:
                 report.missing.append(_missing(root, part))
-            elif fault := _fault(found, part, worker, Path(scratch)):
+            elif fault := _fault(found, part, worker, Path(scratch), every):
                 report.wrong.append(fault)
             else:
                 there += not part.use
@@ -87,19 +96,19 @@ def _missing(root: Path, part: Part) -> str:
     return f"{root / (part.archive or name)}: expected {expected}; copy it there"
 
 
-def _fault(found: Iterable[Path], part: Part, worker: Worker, scratch: Path) -> str | None:
+def _fault(found: Iterable[Path], part: Part, worker: Worker, scratch: Path, every: bool) -> str | None:
     """What is wrong with a part; nothing, if one of the places that it may be in is right."""
     faults = []
     for place in found:
         try:
-            _check(place, part, worker, scratch)
+            _check(place, part, worker, scratch, every)
             return None
         except UserError as error:
             faults.append(str(error))
     return faults[0]
 
 
-def _check(place: Path, part: Part, worker: Worker, scratch: Path) -> None:
+def _check(place: Path, part: Part, worker: Worker, scratch: Path, every: bool) -> None:
     expected = f"{part.inner} as its dataset's card says"
     worker.seconds = READ_SECONDS + place.stat().st_size / BYTES_A_SECOND
     if part.checksum:
@@ -110,9 +119,10 @@ def _check(place: Path, part: Part, worker: Worker, scratch: Path) -> None:
         if len(files) < part.count:
             raise UserError(f"{place}: holds {len(files)} files {pattern}; expected {part.count}; unpack it again")
         if part.look:
-            worker.read(look_at_file, files[0], expected, part)
+            for file in stage.track_progress(files, place.name) if every else files[:1]:
+                worker.read(look_at_file, file, expected, part)
     elif part.archive and PurePosixPath(place.name).match(part.archive):
-        worker.read(look_at_archive, place, f"a whole archive with {part.inner}", part, scratch)
+        worker.read(look_at_archive, place, f"a whole archive with {part.inner}", part, scratch, every)
     elif part.look:
         worker.read(look_at_file, place, expected, part)
 
@@ -123,25 +133,21 @@ def look_at_file(path: Path, part: Part) -> Arrays:
     return {}
 
 
-def look_at_archive(archive: Path, part: Part, scratch: Path) -> Arrays:
-    """In the worker: the first of a part's files that a zip or tar has, and what shows that it is whole."""
+def look_at_archive(archive: Path, part: Part, scratch: Path, every: bool) -> Arrays:
+    """In the worker: the first of a part's files that a zip or tar has, or every one; and whether it is whole."""
     pattern = f"{part.inner}/{part.sample}" if part.sample else part.inner
-    count, path = 0, None
+    count = 0
     for member in members(archive, part.inner):
         if not PurePosixPath(member.name).match(pattern):
             continue
-        if not count and part.look:
-            path = scratch / PurePosixPath(member.name).name
-            _copy(archive, member, path)
+        if part.look and (every or not count):
+            _look_at_member(archive, member, part, scratch)
         count += 1
-        if not _is_zip(archive):  # the names of a tar's files are all over it
+        if not (every or _is_zip(archive)):  # the names of a tar's files are all over it
             _check_end(archive)
-            break
-    else:
-        if count < part.count:
-            raise UserError(f"{archive}: has {count} files {pattern}; expected {part.count}; download it again")
-    if path:
-        _look_at_copy(archive, part, path)
+            return {}
+    if count < part.count:
+        raise UserError(f"{archive}: has {count} files {pattern}; expected {part.count}; download it again")
     return {}
 
 
@@ -149,17 +155,18 @@ def _is_zip(archive: Path) -> bool:
     return archive.suffix == ".zip"
 
 
-def _copy(archive: Path, member: Member, path: Path) -> None:
+def _look_at_member(archive: Path, member: Member, part: Part, scratch: Path) -> None:
     if member.size > MOST_SAMPLE:
         raise UserError(f"{archive}: {member.name} has more than {MOST_SAMPLE} bytes; download it again")
+    path = scratch / PurePosixPath(member.name).name
     copy_member(member, path)
-
-
-def _look_at_copy(archive: Path, part: Part, path: Path) -> None:
     try:
         part.look(path)
     except UserError as error:
         raise UserError(str(error).replace(str(path), f"{archive}, {path.name}")) from error
+    except Exception as error:  # whatever a library raises on a broken file, which is one of many
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{archive}, {path.name}: cannot be read ({reason}); download it again") from error
     finally:
         path.unlink()
 
