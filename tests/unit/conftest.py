@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.unit.datasets.generators.mutations import KeptWorker
 
 from isopose.camera import Camera, project
 from isopose.crops import boxes_around, image_to_crop
@@ -38,6 +39,27 @@ def camera_at(azimuth):
     down = np.array([0, 0, -1.0])
     rotation = np.stack([np.cross(down, -outward), down, -outward])
     return Camera(np.array([[1000.0, 0, 500], [0, 1000, 500], [0, 0, 1]]), rotation, 5 * outward + [0, 0, 1])
+
+
+SMALL_LIFTER = {
+    "architecture": "multi_stride",
+    "embedding": {"kind": "conv", "width": 16, "channels": 8},
+    "box": True,
+    "strides": [1, 2],
+    "frames": 16,
+    "width": 8,
+    "max_layers": 2,
+    "dropout": 0.0,
+    "map_size": MAP_SIZE,
+}
+"""What a lifter is built from, of the detections of `motion`."""
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """A worker for all tests of a file: a process of its own takes seconds to start."""
+    with KeptWorker().kept() as worker:
+        yield worker
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from tests.unit.conftest import SMALL_LIFTER
 
 from isopose import lifting
 from isopose.calibrate import labelled
@@ -236,17 +237,7 @@ def test_a_file_of_detections_that_are_none_is_named_by_every_reader(tmp_path, c
             read()
 
 
-LIFTER = {
-    "architecture": "multi_stride",
-    "embedding": {"kind": "conv", "width": 8, "channels": 4},
-    "box": True,
-    "strides": [1, 2],
-    "frames": 16,
-    "width": 8,
-    "max_layers": 2,
-    "dropout": 0.0,
-    "map_size": 16,
-}
+LIFTER = SMALL_LIFTER | {"embedding": {"kind": "conv", "width": 8, "channels": 4}}
 
 
 def test_a_lifter_of_another_map_size_is_told_by_its_stage(tmp_path):

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests import licensed
-from tests.unit.datasets.generators.mutations import KeptWorker
 
 from isopose.datasets import coco, human36m, humaneva, mpi_inf_3dhp, mpii, penn_action, three_dpw
 from isopose.datasets.check import LICENSED, check
@@ -20,12 +19,6 @@ def raw(tmp_path_factory):
     folder = tmp_path_factory.mktemp("raw")
     licensed.write_all(folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def kept():
-    with KeptWorker().kept() as worker:
-        yield worker
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from tests.unit.conftest import SMALL_LIFTER
 from typer.testing import CliRunner
 
 from isopose import lifting
@@ -10,22 +11,10 @@ from isopose.datasets.store import DetectionStore, PoseStore, SequenceStore
 from isopose.errors import UserError
 from isopose.models.lifter import Lifter, lift
 
-CONFIG = {
-    "architecture": "multi_stride",
-    "embedding": {"kind": "conv", "width": 16, "channels": 8},
-    "box": True,
-    "strides": [1, 2],
-    "frames": 16,
-    "width": 8,
-    "max_layers": 2,
-    "dropout": 0.0,
-    "map_size": 16,
-}
-
 
 def test_every_view_is_lifted_into_the_pose_store(motion, tmp_path):
     torch.manual_seed(0)
-    model = Lifter(CONFIG)
+    model = Lifter(SMALL_LIFTER)
     torch.nn.init.normal_(model.tcn.head.weight)
     model.eval().save(tmp_path / "lifter.safetensors")
     options = {
@@ -50,7 +39,7 @@ def test_every_view_is_lifted_into_the_pose_store(motion, tmp_path):
 
 
 def test_the_mean_pose_answers_every_frame_alike(motion, tmp_path):
-    model = Lifter(CONFIG)
+    model = Lifter(SMALL_LIFTER)
     model.mean_pose.copy_(torch.randn(17, 3))
     model.save(tmp_path / "lifter.safetensors")
     stores = {"test": motion / "sequences.h5"}
@@ -65,7 +54,7 @@ def test_the_mean_pose_answers_every_frame_alike(motion, tmp_path):
 @pytest.mark.parametrize("kind", ["coordinates", "coordinates_confidence"])
 def test_detections_without_maps_are_lifted_from_their_keypoints(motion, plain, tmp_path, kind):
     torch.manual_seed(0)
-    model = Lifter(CONFIG | {"embedding": {"kind": kind, "width": 16}})
+    model = Lifter(SMALL_LIFTER | {"embedding": {"kind": kind, "width": 16}})
     torch.nn.init.normal_(model.tcn.head.weight)
     model.save(tmp_path / "lifter.safetensors")
     poses = {}
@@ -82,7 +71,7 @@ def test_detections_without_maps_are_lifted_from_their_keypoints(motion, plain, 
 
 @pytest.mark.parametrize("kind", ["conv", "linear"])
 def test_a_lifter_that_needs_maps_says_who_does_not(motion, plain, tmp_path, kind):
-    Lifter(CONFIG | {"embedding": {"kind": kind, "width": 16}}).save(tmp_path / "lifter.safetensors")
+    Lifter(SMALL_LIFTER | {"embedding": {"kind": kind, "width": 16}}).save(tmp_path / "lifter.safetensors")
     stores = {"test": motion / "sequences.h5"}
     message = (
         r"train\.h5: 'test/a/cam1': has keypoints without heatmaps.*expected coordinates or coordinates_confidence"

@@ -12,7 +12,7 @@ import pytest
 from scipy.io import savemat
 from tests.unit.conftest import swinging_skeleton
 from tests.unit.datasets.generators import coco, human36m, humaneva, mpi_inf_3dhp, mpii, penn_action, three_dpw
-from tests.unit.datasets.generators.mutations import KeptWorker, mutations
+from tests.unit.datasets.generators.mutations import mutations
 from typer.testing import CliRunner
 
 from isopose.datasets import bandai_namco, cmu_mocap
@@ -126,12 +126,6 @@ def whole(tmp_path_factory):
     for name, write in WRITE.items():
         write(raw / name)
     return raw
-
-
-@pytest.fixture(scope="module")
-def kept():
-    with KeptWorker().kept() as worker:
-        yield worker
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import struct
 import numpy as np
 import pytest
 from tests.unit.datasets.generators import humaneva as generator
-from tests.unit.datasets.generators.mutations import KeptWorker, survives
+from tests.unit.datasets.generators.mutations import survives
 
 from isopose.camera import Camera
 from isopose.datasets import humaneva
@@ -15,12 +15,6 @@ from isopose.skeleton import JOINTS, index
 TRIAL = Trial(6, 9, 14)
 CAPTURED = 40
 """Motion capture frames: more than image 14 needs."""
-
-
-@pytest.fixture(scope="module")
-def kept():
-    with KeptWorker().kept() as worker:
-        yield worker
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.unit.conftest import swinging_skeleton
 from tests.unit.datasets.generators import mpi_inf_3dhp as generator
-from tests.unit.datasets.generators.mutations import KeptWorker, survives
+from tests.unit.datasets.generators.mutations import survives
 
 from isopose.camera import project
 from isopose.datasets import mpi_inf_3dhp
@@ -18,12 +18,6 @@ from isopose.skeleton import JOINTS, MIRROR
 FRAMES = 12
 PRECISION = 2e-6
 """Metres: nine digits of a rotation, four metres away."""
-
-
-@pytest.fixture(scope="module")
-def kept():
-    with KeptWorker().kept() as worker:
-        yield worker
 
 
 @pytest.fixture(autouse=True)

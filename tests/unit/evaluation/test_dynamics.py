@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.unit.conftest import swinging_skeleton
+from tests.unit.conftest import SMALL_LIFTER, swinging_skeleton
 
 from isopose.datasets.store import DetectionStore, SequenceStore, ViewKey
 from isopose.evaluation.dynamics import (
@@ -19,18 +19,6 @@ from isopose.models.lifter import Lifter, observe
 from isopose.occlusion.masking import hide
 from isopose.sparse_maps import SparseMaps
 
-CONFIG = {
-    "architecture": "multi_stride",
-    "embedding": {"kind": "conv", "width": 16, "channels": 8},
-    "box": True,
-    "strides": [1, 2],
-    "frames": 16,
-    "width": 8,
-    "max_layers": 2,
-    "dropout": 0.0,
-    "map_size": 16,
-}
-
 
 @pytest.fixture
 def view(motion):
@@ -40,7 +28,7 @@ def view(motion):
 
 def random_lifter(kind):
     torch.manual_seed(0)
-    model = Lifter(CONFIG | {"embedding": CONFIG["embedding"] | {"kind": kind}})
+    model = Lifter(SMALL_LIFTER | {"embedding": SMALL_LIFTER["embedding"] | {"kind": kind}})
     torch.nn.init.normal_(model.tcn.head.weight)
     return model.eval()
 

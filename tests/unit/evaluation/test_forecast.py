@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tests.unit.conftest import swinging_skeleton
+from tests.unit.conftest import SMALL_LIFTER, swinging_skeleton
 from typer.testing import CliRunner
 
 from isopose.camera import UPRIGHT, Camera, project, world_to_camera
@@ -19,17 +19,7 @@ from isopose.skeleton import index
 CAMERA = Camera(np.array([[500.0, 0, 500], [0, 500, 500], [0, 0, 1]]), UPRIGHT, np.array([0.0, -4, 1]))
 SPEED = 0.004
 """Of the moving wrist, m a frame."""
-CONFIG = {
-    "architecture": "multi_stride",
-    "embedding": {"kind": "coordinates", "width": 16},
-    "box": True,
-    "strides": [1, 2],
-    "frames": 16,
-    "width": 8,
-    "max_layers": 2,
-    "dropout": 0.0,
-    "map_size": 16,
-}
+CONFIG = SMALL_LIFTER | {"embedding": {"kind": "coordinates", "width": 16}}
 
 
 def clip_of(trial, frames, moving):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tests.unit.conftest import SMALL_LIFTER
 from typer.testing import CliRunner
 
 from isopose import lifting
@@ -73,17 +74,7 @@ def write_models(folder):
     Discriminator(width=8, layers=1).save(folder / "discriminator.safetensors")
 
 
-LIFTER = {
-    "architecture": "multi_stride",
-    "embedding": {"kind": "conv", "width": 16, "channels": 8},
-    "box": True,
-    "strides": [1, 2],
-    "frames": 16,
-    "width": 8,
-    "max_layers": 1,
-    "dropout": 0.0,
-    "map_size": 16,
-}
+LIFTER = SMALL_LIFTER | {"max_layers": 1}
 
 
 @pytest.fixture

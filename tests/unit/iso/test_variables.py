@@ -3,6 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from tests.unit.conftest import SMALL_LIFTER
 
 from isopose.datasets.store import DetectionStore, SequenceStore
 from isopose.iso.optimise import optimise
@@ -11,17 +12,7 @@ from isopose.iso.variables import VARIABLES, latent, network
 from isopose.iso.weights import weighting
 from isopose.models.lifter import Lifter, lift, observe
 
-CONFIG = {
-    "architecture": "multi_stride",
-    "embedding": {"kind": "conv", "width": 16, "channels": 8},
-    "box": True,
-    "strides": [1, 2],
-    "frames": 16,
-    "width": 8,
-    "max_layers": 2,
-    "dropout": 0.3,
-    "map_size": 16,
-}
+CONFIG = SMALL_LIFTER | {"dropout": 0.3}
 KEYPOINTS = CONFIG | {"embedding": {"kind": "coordinates_confidence", "width": 1, "channels": 1}}
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.unit.conftest import SMALL_LIFTER
 
 from isopose.camera import project
 from isopose.crops import boxes_around, crop_to_image
@@ -22,23 +23,12 @@ from isopose.models.lifter import (
 from isopose.skeleton import MIRROR
 from isopose.sparse_maps import SparseMaps
 
-CONFIG = {
-    "architecture": "multi_stride",
-    "embedding": {"kind": "conv", "width": 16, "channels": 8},
-    "box": True,
-    "strides": [1, 2],
-    "frames": 16,
-    "width": 8,
-    "max_layers": 2,
-    "dropout": 0.0,
-    "map_size": 16,
-}
 KEY = ViewKey("test", "a", "cam1")
 
 
 def random_lifter(**changes):
     torch.manual_seed(0)
-    model = Lifter(CONFIG | changes)
+    model = Lifter(SMALL_LIFTER | changes)
     torch.nn.init.normal_(model.tcn.head.weight)
     torch.nn.init.normal_(model.mean_pose)
     return model.eval()
@@ -55,7 +45,7 @@ def view(motion):
 @pytest.mark.parametrize("architecture", ["multi_stride", "dilated"])
 def test_a_view_is_lifted_in_one_pass_to_root_relative_poses(view, kind, architecture):
     detections, camera, _ = view
-    embedding = CONFIG["embedding"] | {"kind": kind}
+    embedding = SMALL_LIFTER["embedding"] | {"kind": kind}
     poses = lift(random_lifter(embedding=embedding, architecture=architecture), detections, camera)
     assert poses.shape == (40, 17, 3)
     assert poses.dtype == np.float32
@@ -64,7 +54,7 @@ def test_a_view_is_lifted_in_one_pass_to_root_relative_poses(view, kind, archite
 
 
 def test_an_untrained_lifter_answers_with_the_mean_pose(view):
-    model = Lifter(CONFIG)
+    model = Lifter(SMALL_LIFTER)
     model.mean_pose.copy_(torch.randn(17, 3))
     expected = (model.mean_pose - model.mean_pose[0]).numpy()
     np.testing.assert_allclose(lift(model, *view[:2]), np.broadcast_to(expected, (40, 17, 3)), atol=1e-6)
@@ -89,7 +79,7 @@ def test_files_that_hold_no_lifter_are_refused(tmp_path):
     with pytest.raises(UserError, match="weights.safetensors"):
         Lifter.load(path)
     with pytest.raises(UserError, match="'transformer' is unknown"):
-        Lifter(CONFIG | {"architecture": "transformer"})
+        Lifter(SMALL_LIFTER | {"architecture": "transformer"})
 
 
 def test_the_box_and_the_crop_tell_where_the_keypoints_are_in_the_image(view):
@@ -150,7 +140,7 @@ def first_frames(detections, count):
 @pytest.mark.parametrize("frames", [1, 3])
 def test_clips_shorter_than_the_receptive_field_are_lifted(view, kind, architecture, frames):
     """The clip's ends are repeated: a clip of one frame is lifted as one in which nothing moves."""
-    model = random_lifter(embedding=CONFIG["embedding"] | {"kind": kind}, architecture=architecture)
+    model = random_lifter(embedding=SMALL_LIFTER["embedding"] | {"kind": kind}, architecture=architecture)
     assert model.tcn.receptive_field > frames
     short = first_frames(view[0], frames)
     poses = lift(model, short, view[1])
@@ -171,7 +161,7 @@ def test_a_view_in_which_every_joint_is_occluded_is_lifted(view, kind):
         view[0].boxes[:5],
         SparseMaps.from_dense(np.zeros((5, 17, 16, 16))),
     )
-    poses = lift(random_lifter(embedding=CONFIG["embedding"] | {"kind": kind}), nothing, view[1], flip=True)
+    poses = lift(random_lifter(embedding=SMALL_LIFTER["embedding"] | {"kind": kind}), nothing, view[1], flip=True)
     assert np.isfinite(poses).all()
 
 
@@ -186,7 +176,7 @@ def test_a_view_in_which_every_joint_is_occluded_is_lifted(view, kind):
     ],
 )
 def test_detections_that_cannot_be_lifted_are_told(view, kind, name, value, message):
-    model = random_lifter(embedding=CONFIG["embedding"] | {"kind": kind})
+    model = random_lifter(embedding=SMALL_LIFTER["embedding"] | {"kind": kind})
     with pytest.raises(ValueError, match=rf"detections.{name}: {message}"):
         lift(model, replace(view[0], **{name: value}), view[1])
 
@@ -196,7 +186,7 @@ def test_detections_that_cannot_be_lifted_are_told(view, kind, name, value, mess
 def test_maps_that_the_lifter_was_not_trained_for_are_told(view, kind, shape):
     """Smaller maps would be read as the upper rows of larger ones."""
     other = replace(view[0], maps=SparseMaps.from_dense(np.ones(shape)))
-    model = random_lifter(embedding=CONFIG["embedding"] | {"kind": kind})
+    model = random_lifter(embedding=SMALL_LIFTER["embedding"] | {"kind": kind})
     expected = r"expected \(40, 17, 16, 16\), those that the lifter was trained for"
     with pytest.raises(ValueError, match=rf"detections.maps: shape \({shape[0]}, {shape[1]}, {shape[2]}.*{expected}"):
         lift(model, other, view[1])
@@ -204,7 +194,11 @@ def test_maps_that_the_lifter_was_not_trained_for_are_told(view, kind, shape):
 
 def test_a_view_without_frames_is_told(view):
     with pytest.raises(ValueError, match="clip without frames"):
-        lift(random_lifter(embedding=CONFIG["embedding"] | {"kind": "coordinates"}), first_frames(view[0], 0), view[1])
+        lift(
+            random_lifter(embedding=SMALL_LIFTER["embedding"] | {"kind": "coordinates"}),
+            first_frames(view[0], 0),
+            view[1],
+        )
 
 
 def test_weights_that_do_not_fit_their_configuration_are_told(tmp_path):
@@ -214,11 +208,11 @@ def test_weights_that_do_not_fit_their_configuration_are_told(tmp_path):
         ("strides", [1, 2, 3], r"tcn.branches.2.\S+ is missing; expected \(.*more\)"),
         ("strides", [1], r"tcn.branches.1.\S+ is \(.*\); expected none .*more\)"),
     ):
-        model.config = CONFIG | {name: value}
+        model.config = SMALL_LIFTER | {name: value}
         model.save(tmp_path / "lifter.safetensors")
         with pytest.raises(UserError, match=f"lifter.safetensors: .*{message}"):
             Lifter.load(tmp_path / "lifter.safetensors")
-    model.config = {name: value for name, value in CONFIG.items() if name != "width"}
+    model.config = {name: value for name, value in SMALL_LIFTER.items() if name != "width"}
     model.save(tmp_path / "lifter.safetensors")
     with pytest.raises(UserError, match="lifter.safetensors: its configuration is not that of a lifter .*width"):
         Lifter.load(tmp_path / "lifter.safetensors")
