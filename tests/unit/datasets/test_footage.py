@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.unit.datasets.generators import human36m, three_dpw
+from tests.unit.datasets.generators.mutations import mutations
 
 from isopose.camera import Camera
 from isopose.datasets import footage, official
@@ -264,6 +265,29 @@ def test_a_broken_file_is_one_line(tmp_path, worker, name, message):
             crop_files(root, [name], np.array([[4.0, 4, 8]]), 8, worker)
     assert "\n" not in str(refused.value)
     assert numbers(root, "whole.mp4", [30], worker) == [30]  # the next file is read
+
+
+@pytest.mark.parametrize("name", ["b_frames.mp4", "b_frames.avi", "stills.avi", "still.jpg", "still.png"])
+def test_mutations_are_read_or_refused_in_one_line(tmp_path, worker, name):
+    whole, is_video = tmp_path / name, name in CODECS
+    if is_video:
+        write_video(whole, [numbered(i) for i in range(12)], 50, **CODECS[name])
+    else:
+        Image.fromarray(numbered(5)).save(whole)
+    refused = 0
+    for number, content in enumerate(mutations(whole.read_bytes())):
+        path = tmp_path / f"{number}{whole.suffix}"  # another name each time: the worker keeps a video open
+        path.write_bytes(content)
+        try:
+            if is_video:
+                numbers(tmp_path, path.name, [0, 7, 11], worker)
+            else:
+                crop_files(tmp_path, [path.name], np.array([[4.0, 4, 8]]), 8, worker)
+        except UserError as error:
+            refused += 1
+            assert "\n" not in str(error) and path.name in str(error)
+        path.unlink()
+    assert refused
 
 
 CAMERA = Camera(np.array([[100.0, 0, 36], [0, 100, 36], [0, 0, 1]]), np.eye(3), np.zeros(3), size=(SIZE, SIZE))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from tests.unit.datasets.generators import coco as coco_generator
 from tests.unit.datasets.generators import human36m as official
+from tests.unit.datasets.generators.mutations import mutations
 from tests.unit.datasets.test_human36m import Code, write_object_npz
 from typer.testing import CliRunner
 
@@ -203,6 +204,18 @@ def test_other_results_are_refused(raw, tmp_path, results, text, message):
         imported(raw, results[0], tmp_path, reader="coco", smoothing=5)
     assert "\n" not in str(refused.value) and "coco" in str(refused.value)
     assert not (tmp_path / "detections.h5").exists()
+
+
+def test_mutated_results_are_read_or_refused_in_one_line(raw, tmp_path, results):
+    path = results[0] / f"S11_Directions.{official.CAMERAS[1]}.json"
+    for content in mutations(path.read_bytes()):
+        path.write_bytes(content)
+        try:
+            imported(raw, results[0], tmp_path, reader="coco")
+            (tmp_path / "detections.h5").unlink()
+        except UserError as error:
+            assert "\n" not in str(error)
+        assert not list(tmp_path.glob("*.h5*"))
 
 
 def test_a_missing_file_of_results_is_named(raw, tmp_path, results):
