@@ -2,12 +2,14 @@
 for, which takes minutes for a hundred of them.
 """
 
-from collections.abc import Collection
+import logging
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from isopose.bridge.dvc_file import path_of
 from isopose.errors import UserError
+from isopose.files import md5
 
 
 def fetch(track: str, outputs: Collection[str]) -> None:
@@ -17,6 +19,7 @@ def fetch(track: str, outputs: Collection[str]) -> None:
     """
     from dvc.repo import Repo
 
+    logging.getLogger("dvc").setLevel(logging.ERROR)  # it warns of each file that it lacks, by MD5
     paths = {str(Path(output).absolute()) for output in outputs}
     try:
         with Repo() as repo, repo.lock:
@@ -36,10 +39,21 @@ def fetch(track: str, outputs: Collection[str]) -> None:
 _AGAIN = "what came stays, and to restore again goes on from there; a run from scratch needs no remote"
 
 
+def in_cache(paths: Iterable[str]) -> set[str]:
+    """Those of some files in the current folder whose bytes DVC's cache has, so that they can be had again."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        return {path for path in paths if repo.cache.local.exists(md5(path))}
+
+
 def _pull(repo: Any, wanted: list[Any]) -> set[Any]:
-    """Bring the bytes of outputs into DVC's cache; returns the hashes of those that did not come."""
+    """Bring the bytes of outputs into DVC's cache; returns the hashes of those that are not there then."""
     objects: dict[Any, set[Any]] = {}
     for out in wanted:
         for remote, hashes in out.get_used_objs().items():
             objects.setdefault(remote, set()).update(hashes)
-    return {lost for remote, hashes in objects.items() for lost in repo.cloud.pull(hashes, odb=remote).failed}
+    for remote, hashes in objects.items():
+        repo.cloud.pull(hashes, odb=remote)
+    hashes = {out.hash_info for out in wanted}  # an empty one where the lock lacks a stage
+    return {each for each in hashes if not each or not repo.cache.local.exists(each.value)}

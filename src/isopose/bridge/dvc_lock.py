@@ -5,6 +5,7 @@ the repository.
 """
 
 import functools
+import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,26 @@ def differences(track: str) -> Differences:
         raise UserError(
             f"{path}: cannot be read ({error!r}); expected what DVC writes; take it from git again"
         ) from error
+
+
+def mend(track: str) -> None:
+    """Put back a lock that DVC was stopped in the middle of writing, which it could not read: what git has, or none."""
+    path = dvc_file.lock_of(track)
+    if not _is_whole(path):
+        subprocess.run(["git", "checkout", "--quiet", "--", str(path)], stderr=subprocess.DEVNULL)
+    if not _is_whole(path):
+        path.unlink()
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a lock is what DVC can read, or is not there."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # here: DVC's import is slow
+    from voluptuous import Invalid
+
+    try:
+        return not path.exists() or bool(COMPILED_LOCKFILE_SCHEMA(dvc_file.read(path)))
+    except (UserError, Invalid):
+        return False
 
 
 def forget(track: str) -> None:

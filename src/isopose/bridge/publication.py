@@ -35,8 +35,10 @@ def publish(track: str, jobs: Sequence[Job], push: bool = True) -> None:
         more = f"\nand {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
         raise UserError("nothing is published:\n" + "\n".join(problems[:_SHOWN]) + more)
     ledger.write(track, ledger.current(track, jobs))
+    dvc_lock.mend(track)
     _dvc("commit", "--force", dvc_file.path_of(track).as_posix())
     dvc_lock.forget(track)
+    ledger.follow(track)  # DVC has written the files anew, with other times than their jobs'
     if push:
         _dvc("push", dvc_file.path_of(track).as_posix())
 
@@ -46,7 +48,7 @@ def restore(track: str, jobs: Sequence[Job]) -> list[str]:
 
     The records come first: an output without one Snakemake takes for good, whatever was fetched of it. Results of
     another parameter or input, which Snakemake would make again, give way to the published ones where those are what
-    it would make; results that stand as they are stay.
+    it would make, and so does what DVC's cache can give back; results that stand as they are stay.
     jobs: those that the targets need. Returns the outputs that are here with bytes that neither the ledger has nor a
     job made, which are left as they are and which Snakemake will make again. Errors: UserError where the track was not
     published, or where DVC cannot fetch something; what it fetched stays, and to restore again goes on from there.
@@ -88,6 +90,7 @@ def _own_results(track: str, jobs: Sequence[Job]) -> tuple[set[str], set[str]]:
     digest = functools.cache(sha256)
     kept: set[str] = set()
     overtaken: set[str] = set()
+    foreign: list[str] = []  # put here by something else than a job
     after: dict[str, str] = {}  # SHA-256 of outputs once they are restored
 
     def stands(job: Job, record: Record) -> bool:
@@ -105,7 +108,10 @@ def _own_results(track: str, jobs: Sequence[Job]) -> tuple[set[str], set[str]]:
             entry, path, record = ledger.read(track, output), Path(output), records.read(output)
             if entry:
                 after[output] = entry.sha256
-            if not record or not path.exists() or path.stat().st_mtime != records.ended(output):
+            if not path.exists():
+                continue
+            if not record or path.stat().st_mtime != records.ended(output):
+                foreign += [output] if entry and digest(output) != entry.sha256 else []
                 continue
             if entry is None or digest(output) != entry.sha256:
                 if entry and not stands(job, record) and stands(job, entry.record):
@@ -113,13 +119,13 @@ def _own_results(track: str, jobs: Sequence[Job]) -> tuple[set[str], set[str]]:
                 else:
                     kept.add(output)
                     after[output] = digest(output)
-    return kept, overtaken
+    return kept, overtaken | (dvc_fetch.in_cache(foreign) if foreign else set())
 
 
 def _dvc(command: str, *arguments: str) -> None:
     """Run DVC, which shows its own progress."""
     try:
-        status = subprocess.run(["dvc", command, "--quiet", *arguments]).returncode
+        status = subprocess.run(["dvc", command, *arguments]).returncode
     except FileNotFoundError as error:
         raise UserError("dvc: is not installed; expected the environment that `make venv` builds") from error
     if status:
