@@ -52,6 +52,7 @@ def publish(
     push: bool = typer.Option(True, help="Send the bytes to DVC's remote as well as to its cache."),
 ) -> None:
     """Publish a track: bytes to DVC's cache and remote, records to the ledger; refused where anything would rerun."""
+    running.hold_lock()
     jobs = graph.jobs(track)
     publication.publish(track, jobs, push)
     outputs = sum(len(job.outputs) for job in jobs)
@@ -65,6 +66,7 @@ def restore(
     mlflow: bool = typer.Option(True, help="Make the runs of the restored run records in MLflow."),
 ) -> None:
     """Restore what was published: Snakemake's records, the bytes that the targets need and that ship, MLflow's runs."""
+    running.hold_lock()
     jobs = graph.jobs_of(track, target or [])
     refused = publication.restore(track, jobs)
     outputs = [output for job in jobs for output in job.outputs]

@@ -5,6 +5,7 @@ the repository.
 """
 
 import functools
+import re
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from isopose.bridge import dvc_file
 from isopose.bridge.graph import on_this_machine
 from isopose.errors import UserError
 from isopose.files import md5
+
+_MD5 = re.compile("[0-9a-f]{32}")
 
 # Names of what differs (a path, a parameter or a stage), and one line for each that says how.
 Differences = Iterator[tuple[str, str]]
@@ -40,20 +43,31 @@ def differences(track: str) -> Differences:
 def mend(track: str) -> None:
     """Put back a lock that DVC was stopped in the middle of writing, which it could not read: what git has, or none."""
     path = dvc_file.lock_of(track)
-    if not _is_whole(path):
+    if path.exists() and not _is_whole(path):
         subprocess.run(["git", "checkout", "--quiet", "--", str(path)], stderr=subprocess.DEVNULL)
-    if not _is_whole(path):
+    if path.exists() and not _is_whole(path):
         path.unlink()
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a lock is what DVC can read, or is not there."""
-    from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # here: DVC's import is slow
-    from voluptuous import Invalid
+def check_absent(track: str, outputs: Iterable[str]) -> None:
+    """Refuse outputs that are not here and of which a track's lock has nothing. Errors: UserError."""
+    path, made = dvc_file.lock_of(track), set()
+    if path.exists():
+        made = {entry["path"] for stage in dvc_file.read(path)["stages"].values() for entry in stage.get("outs", [])}
+    for output in outputs:
+        if output not in made and not Path(output).exists():
+            raise UserError(
+                f"{output}: is not here, and {path} has nothing of it; expected the file, or the lock of when it was"
+                " published: take that from git again, or make the file"
+            )
 
+
+def _is_whole(path: Path) -> bool:
     try:
-        return not path.exists() or bool(COMPILED_LOCKFILE_SCHEMA(dvc_file.read(path)))
-    except (UserError, Invalid):
+        stages = dvc_file.read(path)["stages"].values()
+        entries = [entry for stage in stages for key in ("deps", "outs") for entry in stage.get(key, [])]
+        return all(_MD5.fullmatch(entry["md5"]) and isinstance(entry["size"], int) for entry in entries)
+    except (UserError, AttributeError, KeyError, TypeError):
         return False
 
 

@@ -8,9 +8,10 @@ import functools
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from isopose.bridge import records
 from isopose.bridge.graph import Job, on_this_machine
@@ -55,7 +56,8 @@ def entry_of(track: str, output: str) -> str:
 def outputs(track: str) -> list[str]:
     """Outputs that a track's ledger has, sorted."""
     top = folder(track)
-    return sorted(path.relative_to(top).as_posix().removesuffix(".json") for path in top.rglob("*.json"))
+    entries = (path for path in top.rglob("*.json") if not path.name.startswith("."))  # not what was being written
+    return sorted(path.relative_to(top).as_posix().removesuffix(".json") for path in entries)
 
 
 def read(track: str, output: str) -> Entry | None:
@@ -67,10 +69,17 @@ def read(track: str, output: str) -> Entry | None:
         return None
     except ValueError:
         content = None
-    known = isinstance(content, dict) and content.keys() == _KINDS.keys()
-    if not known or not all(isinstance(content[key], kinds) for key, kinds in _KINDS.items()):
+    if not _is_entry(content):
         raise UserError(f"{path}: is no entry of the ledger; expected a JSON object of {', '.join(_KINDS)} alone")
     return Entry(content.pop("sha256"), Record(**content))
+
+
+def _is_entry(content: Any) -> bool:
+    known = isinstance(content, dict) and content.keys() == _KINDS.keys()
+    if not known or not all(isinstance(content[key], kinds) for key, kinds in _KINDS.items()):
+        return False
+    texts = [*content["log"], *content["params"], *filter(None, content["inputs"].values())]
+    return all(isinstance(text, str) for text in texts)
 
 
 def current(track: str, jobs: Iterable[Job]) -> dict[str, Entry]:
@@ -112,21 +121,17 @@ def check(track: str) -> None:
         raise UserError(f"{folder(track)}: is not there; expected the ledger of the track '{track}'")
 
 
-def install(track: str, kept: Collection[str] = ()) -> list[str]:
+def install(track: str, chosen: Iterable[str] | None = None) -> list[str]:
     """Give Snakemake the ledger's record of every output that has the ledger's bytes or is not here.
 
-    kept: outputs whose records stay as they are. Returns the outputs with other bytes, sorted: Snakemake will make them
-    again, whatever it had recorded of them. Errors: UserError where the track has no ledger, or an entry that cannot be
-    read.
+    chosen: the outputs, which the ledger has; all of it where None. Returns the outputs with other bytes, sorted:
+    Snakemake will make them again, whatever it had recorded of them. Errors: UserError where the track has no ledger,
+    or an entry that cannot be read.
     """
     check(track)
     digest = functools.cache(sha256)
-    return [
-        refused
-        for output in outputs(track)
-        if output not in kept
-        for refused in _install(track, output, read(track, output), digest)
-    ]
+    wanted = outputs(track) if chosen is None else sorted(chosen)
+    return [refused for output in wanted for refused in _install(track, output, read(track, output), digest)]
 
 
 def follow(track: str) -> list[str]:
@@ -143,14 +148,13 @@ def follow(track: str) -> list[str]:
         here = path.exists()
         if here and path.stat().st_mtime == ended:
             continue
-        record = records.read(output)
+        record, entry = records.read(output), read(track, output)
         if here:
-            entry = read(track, output)
             # A record of another run is that of results which the ledger does not know yet, copied without their times.
             if digest(output) == entry.sha256 or record in (None, entry.record, _refused(entry.record)):
                 refused += _install(track, output, entry, digest)
-        elif record is None:
-            refused += _install(track, output, read(track, output), digest)
+        elif record in (None, _refused(entry.record)):
+            refused += _install(track, output, entry, digest)
     return refused
 
 
@@ -164,6 +168,7 @@ def _install(track: str, output: str, entry: Entry, digest: Callable[[str], str]
     if path.exists() and digest(output) == entry.sha256 and not _is_of_another_run(track, entry):
         _make_older(path, others)
         records.write(output, entry.record, path.stat().st_mtime)
+        records.complete(output)
     elif path.exists() or others or _is_of_another_run(track, entry):
         records.write(output, _refused(entry.record), 0.0)
         return [output]

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from isopose import config, tracking
-from isopose.bridge import dvc_fetch, dvc_file, dvc_lock, ledger, records, verification
+from isopose.bridge import dvc_file, dvc_lock, dvc_repo, ledger, records, verification
 from isopose.bridge.changes import declared
 from isopose.bridge.graph import Job, in_order, on_this_machine, parameter_files
 from isopose.bridge.records import Record
@@ -31,16 +31,18 @@ def publish(track: str, jobs: Sequence[Job], push: bool = True) -> None:
     problems = verification.problems(track, jobs, published=False)
     absent = [path for path in dvc_file.shipped(track) if not Path(path).exists()]
     problems += [f"{path}: is not here; expected every output that ships" for path in absent]
+    problems = problems or verification.stale_dvc_file(track, jobs)
     if problems:
         more = f"\nand {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
         raise UserError("nothing is published:\n" + "\n".join(problems[:_SHOWN]) + more)
-    ledger.write(track, ledger.current(track, jobs))
+    entries = ledger.current(track, jobs)
     dvc_lock.mend(track)
-    _dvc("commit", "--force", dvc_file.path_of(track).as_posix())
+    dvc_lock.check_absent(track, entries)
+    ledger.write(track, entries)
+    dvc_repo.commit(track)
     dvc_lock.forget(track)
-    ledger.follow(track)  # DVC has written the files anew, with other times than their jobs'
     if push:
-        _dvc("push", dvc_file.path_of(track).as_posix())
+        dvc_repo.push(track)
 
 
 def restore(track: str, jobs: Sequence[Job]) -> list[str]:
@@ -48,25 +50,36 @@ def restore(track: str, jobs: Sequence[Job]) -> list[str]:
 
     The records come first: an output without one Snakemake takes for good, whatever was fetched of it. Results of
     another parameter or input, which Snakemake would make again, give way to the published ones where those are what
-    it would make, and so does what DVC's cache can give back; results that stand as they are stay.
+    it would make and have come, and so does what DVC's cache can give back; results that stand as they are stay.
     jobs: those that the targets need. Returns the outputs that are here with bytes that neither the ledger has nor a
     job made, which are left as they are and which Snakemake will make again. Errors: UserError where the track was not
     published, or where DVC cannot fetch something; what it fetched stays, and to restore again goes on from there.
     """
     ledger.check(track)
     kept, overtaken = _own_results(track, jobs)
-    for output in overtaken:
-        Path(output).unlink()
-    ledger.install(track, kept)
-    wanted = {output for job in jobs for output in job.outputs} & set(dvc_file.shipped(track))
-    known = set(ledger.outputs(track))
-    missing = sorted(path for path in wanted & known if not Path(path).exists())
+    known = {output for job in jobs for output in job.outputs} & set(ledger.outputs(track))
+    ledger.install(track, known - kept - overtaken)
+    wanted = known & set(dvc_file.shipped(track))
+    missing = sorted(path for path in wanted if path in overtaken or not Path(path).exists())
     try:
+        _take_from_git([path for path in known - wanted if path in overtaken or not Path(path).exists()])
         if missing:
-            dvc_fetch.fetch(track, missing)
+            dvc_repo.fetch(track, missing)
     finally:
-        refused = ledger.install(track, kept)
-    return refused
+        refused = ledger.install(track, known - kept - overtaken)
+    for output in overtaken - wanted:
+        if sha256(output) != ledger.read(track, output).sha256:
+            Path(output).unlink()
+    return sorted([*refused, *ledger.install(track, overtaken)])
+
+
+def _take_from_git(outputs: Sequence[str]) -> None:
+    """Bring back those of some outputs that git keeps, as it has them."""
+    if not outputs:
+        return  # to git no path is every path
+    listed = subprocess.run(["git", "ls-files", "-z", "--", *outputs], capture_output=True, text=True).stdout
+    if tracked := listed.split("\0")[:-1]:
+        subprocess.run(["git", "checkout", "--quiet", "--", *tracked], check=True)
 
 
 def fill_mlflow(track: str, jobs: Sequence[Job], refused: Collection[str] = ()) -> None:
@@ -86,16 +99,16 @@ def fill_mlflow(track: str, jobs: Sequence[Job], refused: Collection[str] = ()) 
 
 
 def _own_results(track: str, jobs: Sequence[Job]) -> tuple[set[str], set[str]]:
-    """Outputs that jobs made here and the ledger does not have: those that stay, and those that give way."""
+    """Outputs that are here otherwise than the ledger has them: those that stay, and those that give way."""
     digest = functools.cache(sha256)
     kept: set[str] = set()
     overtaken: set[str] = set()
     foreign: list[str] = []  # put here by something else than a job
     after: dict[str, str] = {}  # SHA-256 of outputs once they are restored
 
-    def stands(job: Job, record: Record) -> bool:
+    def stands(job: Job, record: Record | None) -> bool:
         """Whether a record is what the job would get once its inputs are restored."""
-        if declared(job, record):
+        if not record or declared(job, record):
             return False
         return all(record.inputs[path] in (None, after.get(path) or here(path)) for path in job.inputs)
 
@@ -106,30 +119,18 @@ def _own_results(track: str, jobs: Sequence[Job]) -> tuple[set[str], set[str]]:
     for job in in_order(jobs):
         for output in job.outputs:
             entry, path, record = ledger.read(track, output), Path(output), records.read(output)
+            published = entry.record if entry else None
             if entry:
                 after[output] = entry.sha256
-            if not path.exists():
+            if not path.exists() or (entry and record == published and digest(output) == entry.sha256):
                 continue
             if not record or path.stat().st_mtime != records.ended(output):
-                foreign += [output] if entry and digest(output) != entry.sha256 else []
-                continue
-            if entry is None or digest(output) != entry.sha256:
-                if entry and not stands(job, record) and stands(job, entry.record):
-                    overtaken.add(output)
-                else:
-                    kept.add(output)
-                    after[output] = digest(output)
-    return kept, overtaken | (dvc_fetch.in_cache(foreign) if foreign else set())
-
-
-def _dvc(command: str, *arguments: str) -> None:
-    """Run DVC, which shows its own progress."""
-    try:
-        status = subprocess.run(["dvc", command, *arguments]).returncode
-    except FileNotFoundError as error:
-        raise UserError("dvc: is not installed; expected the environment that `make venv` builds") from error
-    if status:
-        raise UserError(
-            f"dvc {command}: failed with exit status {status}; its own message is above; what is published is not"
-            " whole: type the same command again before anything is committed to git"
-        )
+                # The record may be of other bytes; where it stands, they may be results of the parameters as they are.
+                if entry and digest(output) != entry.sha256 and not stands(job, record):
+                    foreign.append(output)
+            elif stands(job, record) or not stands(job, published):
+                kept.add(output)
+                after[output] = digest(output)
+            elif digest(output) != entry.sha256:
+                overtaken.add(output)
+    return kept, overtaken | (dvc_repo.in_cache(foreign) if foreign else set())

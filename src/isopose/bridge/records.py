@@ -80,6 +80,11 @@ def is_incomplete(output: str) -> bool:
     return _place(_STARTED, output).exists()
 
 
+def complete(output: str) -> None:
+    """Say of an output, whose bytes are known to be whole, that its job has ended."""
+    _place(_STARTED, output).unlink(missing_ok=True)
+
+
 def path_of(output: str) -> Path:
     """Where an output's record is."""
     return _place(_FOLDER, output)
@@ -94,9 +99,10 @@ def _place(folder: Path, output: str) -> Path:
 
 def _read(output: str) -> dict:
     try:
-        return json.loads(path_of(output).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        content = json.loads(path_of(output).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _sha256(checksum: str | None) -> str | None:

@@ -28,7 +28,7 @@ def run(track: str, targets: Sequence[str], cores: str) -> None:
 
     Errors: UserError for an unknown track, where another run goes on in this folder, or where an intermediate fails.
     """
-    _hold_lock()
+    hold_lock()
     _make_intermediates(track, targets, cores)
     command = _command(track, targets, cores)
     os.execvp(command[0], command)
@@ -36,13 +36,13 @@ def run(track: str, targets: Sequence[str], cores: str) -> None:
 
 def run_and_enter(track: str, targets: Sequence[str], cores: str) -> None:
     """As :func:`run`, for the outputs of one job, whose records are then entered into the ledger. Returns."""
-    _hold_lock()
+    hold_lock()
     _make_intermediates(track, targets, cores)
     _snakemake(track, targets, cores)
     ledger.add(track, targets)
 
 
-def _hold_lock() -> None:
+def hold_lock() -> None:
     """Let no other run go on in this folder as long as this process lives, or what it becomes.
 
     The kernel drops this lock when the process dies, however it dies; Snakemake's own would have to be removed by hand.

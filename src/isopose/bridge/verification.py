@@ -32,14 +32,23 @@ def problems(track: str, jobs: Iterable[Job], published: bool = True) -> list[st
     changed = {job.outputs: _changed_inputs(job, recorded, digest) for job in jobs}
     compare = published and ledger.folder(track).exists()
     found = [line for job in jobs for line in _of_job(job, recorded, bool(changed[job.outputs]))]
-    if compare:  # which says more of outputs that were refused
-        found = [line for line in found if not line.endswith(ledger.REFUSED)]
-        found += [line for output, record in recorded.items() for line in _of_entry(track, output, record, digest)]
+    if compare:
+        told = [line for output, record in recorded.items() for line in _of_entry(track, output, record, digest)]
+        known = {line.partition(": ")[0] for line in told}  # which say more of outputs that were refused
+        found = [line for line in found if not (line.endswith(ledger.REFUSED) and line.partition(": ")[0] in known)]
+        found += told
     found += _of_inputs(change for job in jobs for change in changed[job.outputs])
     if compare:
         found += _without_job(track, jobs)
         found += list(_of_dvc(track, jobs, found))
     return found
+
+
+def stale_dvc_file(track: str, jobs: Iterable[Job]) -> list[str]:
+    """One line where a track's dvc.yaml is not what the job graph says."""
+    path = dvc_file.path_of(track)
+    is_current = path.exists() and path.read_text(encoding="utf-8") == dvc_file.generated(track, jobs)
+    return [] if is_current else [f"{path}: {STALE}"]
 
 
 def _of_job(job: Job, recorded: Recorded, changed: bool) -> list[str]:
@@ -72,9 +81,8 @@ def _of_entry(track: str, output: str, record: Record | None, digest: Callable[[
 
 def _of_dvc(track: str, jobs: list[Job], told: list[str]) -> Iterator[str]:
     """One line for each thing that DVC's files say otherwise and that has not been told."""
-    path = dvc_file.path_of(track)
-    if not path.exists() or path.read_text(encoding="utf-8") != dvc_file.generated(track, jobs):
-        yield f"{path}: {STALE}"
+    if stale := stale_dvc_file(track, jobs):
+        yield from stale
         return
     lines: dict[str, str] = {}
     for name, line in dvc_lock.differences(track):

@@ -80,14 +80,15 @@ class Track:
         for stage in stages.values():
             del stage["wdir"]
             stage["deps"] = [self.locked(path) for path in stage["deps"]]
-            stage["outs"] = [self.locked(path) for entry in stage["outs"] for path in entry if Path(path).exists()]
+            paths = [path for entry in stage["outs"] for path in ([entry] if isinstance(entry, str) else entry)]
+            stage["outs"] = [self.locked(path) for path in paths if Path(path).exists()]
             stage["params"] = {"params.yaml": {"iso.smoothness": 0.1}, "experiments/t/params.yaml": {"seed": 1}}
         self.make("experiments/t/dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": stages}))
 
     @staticmethod
     def locked(path):
         content = Path(path).read_bytes()
-        return {"path": path, "md5": hashlib.md5(content).hexdigest(), "size": len(content)}
+        return {"path": path, "hash": "md5", "md5": hashlib.md5(content).hexdigest(), "size": len(content)}
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import hashlib
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,40 @@ def test_stages_that_are_no_more_are_forgotten_and_the_others_stay_as_they_are(t
     before = LOCK.read_bytes()
     dvc_lock.forget("t")
     assert LOCK.read_bytes() == before
+
+
+def cut(content):
+    """The lock as DVC was stopped in writing it: empty, within a checksum, or before one."""
+    at = content.index("md5: ", len(content) // 2)
+    return ["", content[: at + 9], content[: content.rindex("\n", 0, at)], content[: at + 3]]
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_lock_that_was_cut_short_is_what_git_has_or_none(track, number):
+    track.publish(track.jobs)
+    whole = LOCK.read_text()
+    dvc_lock.mend("t")
+    assert LOCK.read_text() == whole
+    LOCK.write_text(cut(whole)[number])
+    dvc_lock.mend("t")
+    assert not LOCK.exists()
+    dvc_lock.mend("t")
+    LOCK.write_text(whole)
+    subprocess.run(["git", "add", LOCK], check=True)
+    LOCK.write_text(cut(whole)[number])
+    dvc_lock.mend("t")
+    assert LOCK.read_text() == whole
+
+
+def test_outputs_that_are_not_here_are_in_the_lock_or_refused(track):
+    track.publish(track.jobs)
+    outputs = [output for job in track.jobs for output in job.outputs]
+    for output in outputs:
+        Path(output).unlink()
+    dvc_lock.check_absent("t", outputs)
+    LOCK.unlink()
+    with pytest.raises(UserError, match=f"^{outputs[0]}: is not here, and {LOCK} has nothing of it; expected"):
+        dvc_lock.check_absent("t", outputs)
+    track.make(outputs[0], "here")
+    with pytest.raises(UserError, match=f"^{outputs[1]}: is not here"):
+        dvc_lock.check_absent("t", outputs)

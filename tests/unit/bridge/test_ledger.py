@@ -99,12 +99,32 @@ def test_a_file_that_is_no_entry_is_refused(track, text):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("change", [{"job_hash": 1}, {"inputs": []}, {"rule": None}, {"params": "[]"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"job_hash": 1}, {"inputs": []}, {"rule": None}, {"params": "[]"}, {"params": [["a"]]}, {"inputs": {"a": 1}}],
+)
 def test_an_entry_with_an_unknown_key_or_a_wrong_type_is_refused(track, change):
     ledger.write("t", ledger.current("t", track.jobs))
     B.write_text(json.dumps(json.loads(B.read_text()) | change))
     with pytest.raises(UserError, match="is no entry of the ledger; expected a JSON object of code, inputs, log"):
         ledger.read("t", "out/b.csv")
+
+
+def test_an_entry_that_was_being_written_is_none(track):
+    ledger.write("t", ledger.current("t", track.jobs))
+    before = ledger.outputs("t")
+    B.with_name(".b.csv.99999999.json").write_text('{"code": "x')
+    assert ledger.outputs("t") == before
+    assert ledger.install("t") == [] and ledger.follow("t") == []
+
+
+def test_a_job_that_was_killed_has_ended_where_the_bytes_are_the_ledgers(track):
+    ledger.write("t", ledger.current("t", track.jobs))
+    for output in ("out/a.txt", "out/b.csv"):
+        track.start(output)
+    track.make("out/b.csv", "half")
+    assert ledger.install("t") == ["out/b.csv"]
+    assert not records.is_incomplete("out/a.txt") and records.is_incomplete("out/b.csv")
 
 
 def test_a_track_without_a_ledger_is_told(track):

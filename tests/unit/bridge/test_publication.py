@@ -1,9 +1,13 @@
+import hashlib
+import os
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from isopose.bridge import dvc_file, ledger, publication
+from isopose.bridge import dvc_file, dvc_repo, ledger, publication, records
 from isopose.errors import UserError
 
 
@@ -34,3 +38,131 @@ def test_nothing_is_published_of_what_does_not_agree(shipping):
 def test_a_track_without_a_dvc_file_is_told(track):
     with pytest.raises(UserError, match=r"^experiments/t/dvc.yaml: is not there; expected what `python -m isopose"):
         publication.publish("t", track.jobs)
+
+
+@pytest.fixture
+def published(track, tmp_path):
+    """The published track, whose bytes DVC has sent to its remote, but for a.json, which git keeps."""
+    track.make(".gitignore", "out/*\n!out/a.json\n")
+    track.publish(track.jobs)
+    subprocess.run(["dvc", "init", "--quiet"], check=True)
+    subprocess.run(["dvc", "remote", "add", "--quiet", "--default", "here", tmp_path / "remote"], check=True)
+    dvc_repo.commit("t")
+    dvc_repo.push("t")
+    subprocess.run(["git", "add", "out"], check=True)
+    return track
+
+
+def split_md5(text):
+    name = hashlib.md5(text.encode()).hexdigest()
+    return name[:2], name[2:]
+
+
+def lose(path):
+    """Take a file from DVC's cache and remote; returns what puts it back into the remote."""
+    place = Path("files/md5").joinpath(*split_md5(Path(path).read_text()))
+    (Path(".dvc/cache") / place).unlink()
+    (Path("remote") / place).rename("lost")
+    return lambda: Path("lost").rename(Path("remote") / place)
+
+
+def run(track, job, **changes):
+    """Results of a job with other bytes, which it has just made."""
+    for output in job.outputs:
+        track.make(output, f"mine, {output}")
+        track.record(job, output, **changes)
+
+
+def test_results_of_another_parameter_give_way_to_the_published_ones(published):
+    run(published, published.last, params=["other"])
+    assert publication.restore("t", published.jobs) == []
+    assert Path("out/b.csv").read_text() == "out/b.csv"
+    assert records.read("out/b.csv") == published.recorded(published.last)
+
+
+def test_what_git_keeps_comes_from_git(published):
+    run(published, published.first, params=["other"])
+    Path("out/b.csv").unlink()
+    assert publication.restore("t", published.jobs) == []
+    assert [Path(output).read_text() for job in published.jobs for output in job.outputs] == [
+        output for job in published.jobs for output in job.outputs
+    ]
+    Path("out/a.json").unlink()
+    subprocess.run(["git", "add", "src.txt"], check=True)
+    published.make("src.txt", "edited")
+    assert publication.restore("t", published.jobs[1:]) == []
+    assert Path("src.txt").read_text() == "edited" and not Path("out/a.json").exists()
+    published.make("src.txt", "source")
+    assert publication.restore("t", published.jobs) == []
+    assert Path("out/a.json").read_text() == "out/a.json"
+
+
+def test_results_stay_where_nothing_comes_for_them(published):
+    put_back = lose("out/b.csv")
+    run(published, published.last, params=["other"])
+    mine = records.read("out/b.csv")
+    for _ in range(2):
+        with pytest.raises(UserError, match="^dvc: 1 outputs are not in DVC's remote, out/b.csv among them; what came"):
+            publication.restore("t", published.jobs)
+        assert Path("out/b.csv").read_text() == "mine, out/b.csv" and records.read("out/b.csv") == mine
+    put_back()
+    assert publication.restore("t", published.jobs) == []
+    assert Path("out/b.csv").read_text() == "out/b.csv"
+
+
+def test_results_of_the_parameters_as_they_are_stay_also_beside_a_target(published):
+    last = replace(published.last, params=("other",))
+    run(published, last)
+    for jobs in ([published.first, last], [published.first]):
+        assert publication.restore("t", jobs) == []
+        assert Path("out/b.csv").read_text() == "mine, out/b.csv"
+        assert records.read("out/b.csv") == published.recorded(last)
+
+
+def test_results_with_the_published_bytes_keep_their_own_record(published):
+    """Made again since a module has changed, which changed nothing in them: to restore asks for no third time."""
+    published.make("src.txt", "edited")
+    for output in published.first.outputs:
+        published.make(output, output)
+        published.record(published.first, output)
+    assert publication.restore("t", published.jobs) == []
+    assert records.read("out/a.txt") == published.recorded(published.first)
+
+
+def test_what_somebody_put_there_stays_unless_it_can_be_had_again(published):
+    published.make("out/b.csv", "edited")
+    os.utime("out/b.csv", (9, 9))
+    assert publication.restore("t", published.jobs) == ["out/b.csv"]
+    assert Path("out/b.csv").read_text() == "edited"
+    published.make(".dvc/cache/files/md5/{}/{}".format(*split_md5("edited")), "edited")
+    assert publication.restore("t", published.jobs) == []
+    assert Path("out/b.csv").read_text() == "out/b.csv"
+
+
+def test_files_stay_as_they_are_while_dvc_takes_them(track, tmp_path):
+    """A publication that was stopped leaves no file whose time is not that of its job's end."""
+    before = {output: os.stat(output) for job in track.jobs for output in job.outputs}
+    track.publish(track.jobs)
+    subprocess.run(["dvc", "init", "--quiet"], check=True)
+    dvc_repo.commit("t")
+    assert {output: (os.stat(output).st_mtime_ns, os.stat(output).st_ino) for output in before} == {
+        output: (status.st_mtime_ns, status.st_ino) for output, status in before.items()
+    }
+
+
+def test_what_is_not_here_keeps_what_the_lock_has(published):
+    lock = dvc_file.lock_of("t").read_bytes()
+    Path("out/b.csv").unlink()
+    dvc_repo.commit("t")
+    assert yaml.safe_load(dvc_file.lock_of("t").read_bytes()) == yaml.safe_load(lock)
+
+
+@pytest.mark.parametrize("content", [None, "[core"])
+def test_a_folder_that_dvc_cannot_use_is_one_line(track, content):
+    if content:
+        subprocess.run(["git", "init", "--quiet"], check=True)
+        track.make(".dvc/config", content)
+    for act in (dvc_repo.commit, dvc_repo.push, lambda name: dvc_repo.in_cache(["src.txt"])):
+        with pytest.raises(UserError, match="^dvc: cannot ") as error:
+            act("t")
+        assert "\n" not in str(error.value)

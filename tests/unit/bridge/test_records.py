@@ -98,3 +98,10 @@ def test_a_job_that_has_not_ended_is_seen(snakemake, output):
     assert records.is_incomplete(output)
     snakemake._unmark_incomplete(output)
     assert not records.is_incomplete(output)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[]", b"null", b""])
+def test_what_is_no_record_is_none(snakemake, record, content):
+    records.write("out", record, 0.0)
+    records.path_of("out").write_bytes(content)
+    assert records.read("out") is None and records.ended("out") is None

@@ -99,3 +99,15 @@ def test_what_dvcs_lock_says_otherwise_is_told_unless_it_has_been_told(track):
     track.make("out/b.csv", "edited")
     (line,) = problems(track)
     assert line.startswith("out/b.csv: has sha256 ")
+
+
+def test_a_refused_output_that_is_not_here_is_told(track):
+    """An input had other bytes when the ledger was installed; Snakemake would make the output again."""
+    track.publish(track.jobs)
+    Path("out/b.csv").unlink()
+    track.make("out/a.txt", "edited")
+    assert "out/b.csv" in ledger.install("t")
+    track.make("out/a.txt", "out/a.txt")
+    assert problems(track) == [f"{output}: {ledger.REFUSED}" for output in ("out/a.txt", "out/b.csv")]
+    ledger.follow("t")
+    assert problems(track) == []
