@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from isopose.bridge import dvc_file, ledger, records
+from isopose.bridge import dvc_file, dvc_repo, ledger, records
 from isopose.bridge.graph import Job
 from isopose.bridge.records import Record
 
@@ -95,3 +95,16 @@ class Track:
 def track(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return Track()
+
+
+@pytest.fixture
+def published(track, tmp_path):
+    """The published track, whose bytes DVC has sent to its remote, but for a.json, which git keeps."""
+    track.make(".gitignore", "out/*\n!out/a.json\n")
+    track.publish(track.jobs)
+    subprocess.run(["dvc", "init", "--quiet"], check=True)
+    subprocess.run(["dvc", "remote", "add", "--quiet", "--default", "here", tmp_path / "remote"], check=True)
+    dvc_repo.commit("t")
+    dvc_repo.push("t")
+    subprocess.run(["git", "add", "out"], check=True)
+    return track

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from isopose.bridge import dvc_file, dvc_repo, ledger, publication, records
+from isopose.bridge import dvc_file, ledger, publication, records
 from isopose.errors import UserError
 
 
@@ -38,19 +38,6 @@ def test_nothing_is_published_of_what_does_not_agree(shipping):
 def test_a_track_without_a_dvc_file_is_told(track):
     with pytest.raises(UserError, match=r"^experiments/t/dvc.yaml: is not there; expected what `python -m isopose"):
         publication.publish("t", track.jobs)
-
-
-@pytest.fixture
-def published(track, tmp_path):
-    """The published track, whose bytes DVC has sent to its remote, but for a.json, which git keeps."""
-    track.make(".gitignore", "out/*\n!out/a.json\n")
-    track.publish(track.jobs)
-    subprocess.run(["dvc", "init", "--quiet"], check=True)
-    subprocess.run(["dvc", "remote", "add", "--quiet", "--default", "here", tmp_path / "remote"], check=True)
-    dvc_repo.commit("t")
-    dvc_repo.push("t")
-    subprocess.run(["git", "add", "out"], check=True)
-    return track
 
 
 def split_md5(text):
@@ -137,32 +124,3 @@ def test_what_somebody_put_there_stays_unless_it_can_be_had_again(published):
     published.make(".dvc/cache/files/md5/{}/{}".format(*split_md5("edited")), "edited")
     assert publication.restore("t", published.jobs) == []
     assert Path("out/b.csv").read_text() == "out/b.csv"
-
-
-def test_files_stay_as_they_are_while_dvc_takes_them(track, tmp_path):
-    """A publication that was stopped leaves no file whose time is not that of its job's end."""
-    before = {output: os.stat(output) for job in track.jobs for output in job.outputs}
-    track.publish(track.jobs)
-    subprocess.run(["dvc", "init", "--quiet"], check=True)
-    dvc_repo.commit("t")
-    assert {output: (os.stat(output).st_mtime_ns, os.stat(output).st_ino) for output in before} == {
-        output: (status.st_mtime_ns, status.st_ino) for output, status in before.items()
-    }
-
-
-def test_what_is_not_here_keeps_what_the_lock_has(published):
-    lock = dvc_file.lock_of("t").read_bytes()
-    Path("out/b.csv").unlink()
-    dvc_repo.commit("t")
-    assert yaml.safe_load(dvc_file.lock_of("t").read_bytes()) == yaml.safe_load(lock)
-
-
-@pytest.mark.parametrize("content", [None, "[core"])
-def test_a_folder_that_dvc_cannot_use_is_one_line(track, content):
-    if content:
-        subprocess.run(["git", "init", "--quiet"], check=True)
-        track.make(".dvc/config", content)
-    for act in (dvc_repo.commit, dvc_repo.push, lambda name: dvc_repo.in_cache(["src.txt"])):
-        with pytest.raises(UserError, match="^dvc: cannot ") as error:
-            act("t")
-        assert "\n" not in str(error.value)
