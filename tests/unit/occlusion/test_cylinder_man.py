@@ -140,8 +140,8 @@ def test_agrees_with_solid_cylinders(people, kind, least_recall, projection, rec
     hidden = ~visibility(people[kind], projection=projection)
     truth = ~np.stack([ray_cast(joints, projection) for joints in people[kind]])
     precision, recall = (hidden & truth).sum() / hidden.sum(), (hidden & truth).sum() / truth.sum()
-    record_property("precision", precision)
-    record_property("recall", recall)
+    record_property("precision", float(precision))
+    record_property("recall", float(recall))
     print(f"{kind}, {projection}: precision {precision:.4f}, recall {recall:.3f} of {truth.sum()} hidden joints")
     assert precision == 1  # the flat section lies inside the cylinder
     assert recall > least_recall
