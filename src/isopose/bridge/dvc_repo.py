@@ -48,7 +48,7 @@ def commit(track: str) -> None:
         stages = repo.stage.load_all(path_of(track).as_posix())
         for stage in track_progress(stages, "DVC's cache"):
             # The run cache takes stages as a whole.
-            stage.save(allow_missing=True, run_cache=all(out.exists for out in stage.outs))
+            stage.save(allow_missing=True, run_cache=all(file.exists for file in [*stage.deps, *stage.outs]))
             stage.commit(allow_missing=True, relink=False)
         stages[0].dvcfile.dump_stages(stages, update_pipeline=False)
 

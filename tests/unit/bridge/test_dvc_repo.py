@@ -18,9 +18,11 @@ def test_files_stay_as_they_are_while_dvc_takes_them(published):
     assert [(path.stat().st_mtime_ns, path.stat().st_ino) for path in paths] == before
 
 
-def test_what_is_not_here_keeps_what_the_lock_has(published):
+@pytest.mark.parametrize("path", ["out/b.csv", "out/a.txt"])
+def test_what_is_not_here_keeps_what_the_lock_has(published, path):
+    """A last output, and one that another stage reads."""
     lock = dvc_file.lock_of("t").read_bytes()
-    Path("out/b.csv").unlink()
+    Path(path).unlink()
     dvc_repo.commit("t")
     assert yaml.safe_load(dvc_file.lock_of("t").read_bytes()) == yaml.safe_load(lock)
 
