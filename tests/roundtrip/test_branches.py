@@ -45,11 +45,11 @@ def test_the_results_of_another_revision_come_back(branches, author):
     assert planned == {} and verified.endswith(" outputs agree\n")
 
 
-@pytest.fixture(params=["ours", "theirs"])
-def merged(request, branches, tmp_path):
+@pytest.fixture
+def merged(branches, tmp_path):
     """A clone of the merge of both branches, with one's entries where both have changed them."""
     merging = Clone(branches, tmp_path / "merging")
-    merging.run("git", *IDENTITY, "merge", "--quiet", "-X", request.param, "-m", "both", "origin/averages")
+    merging.run("git", *IDENTITY, "merge", "--quiet", "-X", "ours", "-m", "both", "origin/averages")
     return Clone(merging, tmp_path / "clone")
 
 
