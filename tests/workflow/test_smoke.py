@@ -94,6 +94,7 @@ def test_an_edited_module_reruns_the_stages_that_use_it(smoke):
         (["lifter={stepps: 3}"], "unknown parameter 'lifter.stepps', did you mean 'steps'"),
         (["iso={iterations: many}"], "'iso.iterations' is 'many', expected integer"),
         (["seed=-1"], "'seed' is -1, expected at least 0"),
+        (["iso={lifter: ful}"], "iso.lifter: 'ful' is no variant; did you mean 'full'?"),
     ],
 )
 def test_a_wrong_parameter_is_refused_by_name_before_anything_runs(smoke, arguments, message):

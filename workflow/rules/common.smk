@@ -7,10 +7,10 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from isopose import config as parameters
-from isopose import failures
+from isopose import failures, references
 from isopose.bridge import ledger
 from isopose.bridge.names import Parameters, derived, laid_over, options, text
-from isopose.datasets.availability import ROLES, present_only
+from isopose.datasets.availability import present_only
 from isopose.datasets.official import OFFICIAL, PHOTOGRAPHED, RAW_VARIABLE
 from isopose.datasets.store import NEED_MAPS
 from isopose.errors import UserError
@@ -20,14 +20,11 @@ SCHEMA = workflow.source_path("../schemas/params.schema.yaml")
 try:
     config = parameters.typed(config, SCHEMA)
     parameters.validate(config, SCHEMA)
-except UserError as error:
-    raise WorkflowError(error)
-# Tables have their rows in the order of params.yaml, whatever an overlay changes of them.
-config = parameters.in_order(config, parameters.load(Path("params.yaml")))
-config = parameters.drop_nulls(config, ("sources", "evaluations", "variants"))
-
-# What absent datasets leave out stands on the page, with where to apply for them.
-try:
+    # Tables have their rows in the order of params.yaml, whatever an overlay changes of them.
+    config = parameters.in_order(config, parameters.load(Path("params.yaml")))
+    config = parameters.drop_nulls(config, ("sources", "evaluations", "variants"))
+    references.check(config)
+    # What absent datasets leave out stands on the page, with where to apply for them.
     config, ABSENCES = present_only(config, Path(os.environ.get(RAW_VARIABLE, "data/raw")))
 except UserError as error:
     raise WorkflowError(error)
@@ -311,19 +308,6 @@ def check_roles(evaluation):
             )
 
 
-def check_selections(evaluation):
-    """Refuse selections of motion without cameras, and of photographs where motion is needed."""
-    for role, bound in EVALUATIONS[evaluation].items():
-        for selection in bound if role in ROLES else ():
-            still, cameras = is_photographed(selection["source"]), "cameras" in selection
-            if still == cameras or (still and role != "images"):
-                expected = "no cameras, in the role images alone" if still else "cameras, the names of its views"
-                raise WorkflowError(
-                    f"params: evaluations.{evaluation}.{role}: the selection of '{selection['source']}' is wrong; expected "
-                    f"{expected}"
-                )
-
-
 def has_real_images(evaluation):
     """Whether the estimator of an evaluation learns from recorded people, not from rendered ones."""
     sources = [source for role in ("images", "validation") for source in drawn_on(evaluation, role)]
@@ -342,7 +326,6 @@ for name in IMPORTED:
     check_outside(name)
 for name in EVALUATIONS:
     check_roles(name)
-    check_selections(name)
 
 # Evaluations whose estimator is their own, by what it learns from.
 TRAINED = [name for name in DETECTED if owner(name) == name]

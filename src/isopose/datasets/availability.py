@@ -31,11 +31,10 @@ def present_only(config: Mapping[str, Any], raw: Path) -> tuple[dict[str, Any], 
 
     A selection of an absent dataset is left out of its role. An evaluation with a role that is then empty is left out,
     and those that use its models, but for an adaptation, which it does without; without any 2D-only data the variants
-    that train on it are, and ISO starts from the last adversarial variant before. UserError for an unknown source,
-    and where no evaluation remains.
+    that train on it are, and ISO starts from the last adversarial variant before, which every evaluation then scores.
+    UserError where no evaluation remains.
     """
     readers = {name: source["reader"] for name, source in config["sources"].items()}
-    _check_sources(config["evaluations"], readers)
     absent = {reader for reader in readers.values() if reader in LICENSED and not is_there(reader, raw)}
     if not absent:
         return dict(config), []
@@ -54,17 +53,6 @@ def present_only(config: Mapping[str, Any], raw: Path) -> tuple[dict[str, Any], 
         lacking = {reader for name in lost for reader in _readers(config["evaluations"][name], "train2d", readers)}
         absences += _drop_variants(left, tuple(sorted(lacking)))
     return left, absences
-
-
-def _check_sources(evaluations: Mapping[str, Any], readers: Mapping[str, str]) -> None:
-    for name, evaluation in evaluations.items():
-        for role in ROLES:
-            for selection in evaluation.get(role) or ():
-                if selection["source"] not in readers:
-                    raise UserError(
-                        f"params: evaluations.{name}.{role}: source '{selection['source']}' is unknown; expected "
-                        f"one of {', '.join(readers)}"
-                    )
 
 
 def _readers(evaluation: Mapping[str, Any], role: str, readers: Mapping[str, str]) -> set[str]:
@@ -115,5 +103,6 @@ def _drop_variants(config: dict[str, Any], lacking: tuple[str, ...]) -> list[Abs
     for evaluation in config["evaluations"].values():
         evaluation.pop("train2d", None)
         if evaluation.get("variants"):
-            evaluation["variants"] = [name for name in evaluation["variants"] if name in names]
+            scored = {*evaluation["variants"], config["iso"]["lifter"]}
+            evaluation["variants"] = [name for name in names if name in scored]
     return [Absence(f"lifter '{name}'", lacking) for name in dropped]

@@ -108,12 +108,3 @@ def test_no_data_at_all_is_one_line(paper, tmp_path):
         UserError, match=r"track 'paper' has no data: coco, human36m, .*docs/datasets/<dataset>.md lists"
     ):
         present_only(paper, tmp_path)
-
-
-def test_an_unknown_source_is_named(tmp_path):
-    config = yaml.safe_load((ROOT / "params.yaml").read_text())
-    config["evaluations"]["synthetic"]["test"][0]["source"] = "sintetic"
-    with pytest.raises(
-        UserError, match=r"evaluations.synthetic.test: source 'sintetic' is unknown; expected one of synth"
-    ):
-        present_only(config, tmp_path)
