@@ -68,12 +68,14 @@ def restore(
     """Restore what was published: Snakemake's records, the bytes that the targets need and that ship, MLflow's runs."""
     running.hold_lock()
     jobs = graph.jobs_of(track, target or [])
-    refused = publication.restore(track, jobs)
+    kept, refused = publication.restore(track, jobs)
     outputs = [output for job in jobs for output in job.outputs]
     here = sum(Path(output).exists() for output in outputs)
     print(f"{here} of {len(outputs)} outputs are here; the others did not ship")
+    if kept:
+        print(f"{len(kept)} are results of your own and stay: {_some(kept)}")
     if refused:
-        print(f"{len(refused)} are not as published and will be made again: {', '.join(refused[:5])} ...")
+        print(f"{len(refused)} are not as published and will be made again: {_some(refused)}")
     if mlflow:
         publication.fill_mlflow(track, jobs, refused)
 
@@ -118,8 +120,13 @@ def _agreement(outputs: list[str]) -> str:
     absent = [output for output in outputs if not Path(output).exists()]
     if not absent:
         return f"{len(outputs)} outputs agree"
-    more = f" and {len(absent) - _SHOWN} more" if absent[_SHOWN:] else ""
-    return f"{len(outputs)} outputs agree, {len(absent)} of them not here: {', '.join(absent[:_SHOWN])}{more}"
+    return f"{len(outputs)} outputs agree, {len(absent)} of them not here: {_some(absent)}"
+
+
+def _some(outputs: list[str]) -> str:
+    """The first outputs of a list, and how many more there are."""
+    more = f" and {len(outputs) - _SHOWN} more" if outputs[_SHOWN:] else ""
+    return ", ".join(outputs[:_SHOWN]) + more
 
 
 def _tracks() -> list[str]:

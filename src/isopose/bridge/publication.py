@@ -8,6 +8,7 @@ import os
 import subprocess
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from isopose import config, tracking
 from isopose.bridge import dvc_file, dvc_lock, dvc_repo, ledger, records, verification
@@ -18,6 +19,17 @@ from isopose.errors import UserError
 from isopose.files import sha256
 
 _SHOWN = 10  # problems that a refusal names
+
+
+class Restored(NamedTuple):
+    """Outputs that are here and not as published.
+
+    kept: what jobs made of the parameters and inputs as they are now. refused: bytes that neither the ledger has nor a
+    job made, which are left as they are and which Snakemake will make again.
+    """
+
+    kept: list[str]
+    refused: list[str]
 
 
 def publish(track: str, jobs: Sequence[Job], push: bool = True) -> None:
@@ -45,15 +57,14 @@ def publish(track: str, jobs: Sequence[Job], push: bool = True) -> None:
         dvc_repo.push(track)
 
 
-def restore(track: str, jobs: Sequence[Job]) -> list[str]:
+def restore(track: str, jobs: Sequence[Job]) -> Restored:
     """Bring back the outputs of jobs as published: their records, then the bytes that ship and are not here.
 
     The records come first: an output without one Snakemake takes for good, whatever was fetched of it. Results of
     another parameter or input, which Snakemake would make again, give way to the published ones where those are what
     it would make and have come, and so does what DVC's cache can give back; results that stand as they are stay.
-    jobs: those that the targets need. Returns the outputs that are here with bytes that neither the ledger has nor a
-    job made, which are left as they are and which Snakemake will make again. Errors: UserError where the track was not
-    published, or where DVC cannot fetch something; what it fetched stays, and to restore again goes on from there.
+    jobs: those that the targets need. Errors: UserError where the track was not published, or where DVC cannot fetch
+    something; what it fetched stays, and to restore again goes on from there.
     """
     ledger.check(track)
     kept, overtaken = _own_results(track, jobs)
@@ -70,7 +81,7 @@ def restore(track: str, jobs: Sequence[Job]) -> list[str]:
     for output in overtaken - wanted:
         if sha256(output) != ledger.read(track, output).sha256:
             Path(output).unlink()
-    return sorted([*refused, *ledger.install(track, overtaken)])
+    return Restored(sorted(kept), sorted([*refused, *ledger.install(track, overtaken)]))
 
 
 def _take_from_git(outputs: Sequence[str]) -> None:

@@ -62,7 +62,7 @@ def run(track, job, **changes):
 
 def test_results_of_another_parameter_give_way_to_the_published_ones(published):
     run(published, published.last, params=["other"])
-    assert publication.restore("t", published.jobs) == []
+    assert publication.restore("t", published.jobs).refused == []
     assert Path("out/b.csv").read_text() == "out/b.csv"
     assert records.read("out/b.csv") == published.recorded(published.last)
 
@@ -70,17 +70,17 @@ def test_results_of_another_parameter_give_way_to_the_published_ones(published):
 def test_what_git_keeps_comes_from_git(published):
     run(published, published.first, params=["other"])
     Path("out/b.csv").unlink()
-    assert publication.restore("t", published.jobs) == []
+    assert publication.restore("t", published.jobs).refused == []
     assert [Path(output).read_text() for job in published.jobs for output in job.outputs] == [
         output for job in published.jobs for output in job.outputs
     ]
     Path("out/a.json").unlink()
     subprocess.run(["git", "add", "src.txt"], check=True)
     published.make("src.txt", "edited")
-    assert publication.restore("t", published.jobs[1:]) == []
+    assert publication.restore("t", published.jobs[1:]).refused == []
     assert Path("src.txt").read_text() == "edited" and not Path("out/a.json").exists()
     published.make("src.txt", "source")
-    assert publication.restore("t", published.jobs) == []
+    assert publication.restore("t", published.jobs).refused == []
     assert Path("out/a.json").read_text() == "out/a.json"
 
 
@@ -93,15 +93,15 @@ def test_results_stay_where_nothing_comes_for_them(published):
             publication.restore("t", published.jobs)
         assert Path("out/b.csv").read_text() == "mine, out/b.csv" and records.read("out/b.csv") == mine
     put_back()
-    assert publication.restore("t", published.jobs) == []
+    assert publication.restore("t", published.jobs).refused == []
     assert Path("out/b.csv").read_text() == "out/b.csv"
 
 
 def test_results_of_the_parameters_as_they_are_stay_also_beside_a_target(published):
     last = replace(published.last, params=("other",))
     run(published, last)
-    for jobs in ([published.first, last], [published.first]):
-        assert publication.restore("t", jobs) == []
+    for jobs, kept in (([published.first, last], ["out/b.csv"]), ([published.first], [])):
+        assert publication.restore("t", jobs) == (kept, [])
         assert Path("out/b.csv").read_text() == "mine, out/b.csv"
         assert records.read("out/b.csv") == published.recorded(last)
 
@@ -112,15 +112,15 @@ def test_results_with_the_published_bytes_keep_their_own_record(published):
     for output in published.first.outputs:
         published.make(output, output)
         published.record(published.first, output)
-    assert publication.restore("t", published.jobs) == []
+    assert publication.restore("t", published.jobs).refused == []
     assert records.read("out/a.txt") == published.recorded(published.first)
 
 
 def test_what_somebody_put_there_stays_unless_it_can_be_had_again(published):
     published.make("out/b.csv", "edited")
     os.utime("out/b.csv", (9, 9))
-    assert publication.restore("t", published.jobs) == ["out/b.csv"]
+    assert publication.restore("t", published.jobs).refused == ["out/b.csv"]
     assert Path("out/b.csv").read_text() == "edited"
     published.make(".dvc/cache/files/md5/{}/{}".format(*split_md5("edited")), "edited")
-    assert publication.restore("t", published.jobs) == []
+    assert publication.restore("t", published.jobs).refused == []
     assert Path("out/b.csv").read_text() == "out/b.csv"
