@@ -166,6 +166,18 @@ def test_without_a_dataset_the_others_are_planned(ready, tmp_path, dataset):
     assert f"which needs {dataset}" in printed
 
 
+def test_label_files_may_move_and_are_read_again_where_they_changed(run, tmp_path):
+    project = Project.at(run.folder)
+    elsewhere = shutil.copytree(run.folder / "data/raw", tmp_path / "raw")
+    project.variables["ISOPOSE_RAW_DATA"] = str(elsewhere)
+    assert "Nothing to be done" in project.snakemake("--dry-run", track="paper")
+    with next((elsewhere / "humaneva").rglob("*.cal")).open("a") as file:
+        file.write(" ")
+    printed = project.snakemake("--dry-run", track="paper")
+    assert "output: results/paper/sequences/humaneva_train.h5" in printed
+    assert "output: results/paper/sequences/human36m.h5" not in printed
+
+
 def test_what_is_not_available_has_a_row_and_its_card(run, tmp_path):
     """Without HumanEva and 3DPW the tables of the others stay, and the page names both."""
     project = run.copy(tmp_path / "copy")

@@ -16,6 +16,7 @@ from isopose.bridge import cells, changes, graph, ledger, records
 from isopose.bridge.cells import Row
 from isopose.bridge.graph import Job, on_this_machine
 from isopose.bridge.records import Record
+from isopose.datasets import raw_checksums
 from isopose.datasets.official import RAW_VARIABLE
 from isopose.datasets.preprocess import READERS
 from isopose.datasets.sources import MIRROR_VARIABLE, reader_module
@@ -242,7 +243,7 @@ def _raw(track: Track, job: Job) -> list[File]:
     reader = options["reader"]
     if reader not in READERS:
         folder = Path(os.environ.get(RAW_VARIABLE, "data/raw"), reader).as_posix()
-        return [File(folder, None, None, "a folder, of which no checksum is kept")]
+        return [File(folder, None, None, f"a folder; checksums of its label files: {raw_checksums.path_of(reader)}")]
     module = reader_module(reader)
     if not hasattr(module, "ARCHIVE"):
         return []  # it makes its motion from the parameters alone

@@ -254,11 +254,12 @@ def test_a_table_of_the_paper_rests_on_its_transcription_alone(repository):
     assert f"    raw data    {source}  sha256 " in text and "numbers of the paper, in git" in text
 
 
-def test_licensed_data_is_a_folder_without_a_checksum(repository):
+def test_licensed_data_is_a_folder_with_checksums_in_a_file(repository):
     params = ("""'{"reader": "human36m", "seed": 7}'""",)
     repository.jobs[0] = replace(repository.jobs[0], params=params)
     repository.record(repository.jobs[0], MOTION)
-    assert "    raw data    data/raw/human36m  a folder, of which no checksum is kept" in printed(repository)
+    where = "checksums of its label files: .cache/isopose/checksums/human36m.json"
+    assert f"    raw data    data/raw/human36m  a folder; {where}" in printed(repository)
     assert set(resting(repository, "data/raw/human36m/S9/Videos.tgz")) == {1, 2, 3}
 
 

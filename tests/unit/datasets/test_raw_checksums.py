@@ -1,0 +1,88 @@
+import hashlib
+import json
+import os
+import shutil
+
+import pytest
+from tests.unit.datasets.generators import penn_action
+
+from isopose.datasets.raw_checksums import refresh
+from isopose.errors import UserError
+
+
+@pytest.fixture
+def raw(tmp_path):
+    penn_action.write(tmp_path / "raw/penn_action", {n: penn_action.annotation()[0] for n in (1, 2)})
+    return tmp_path / "raw"
+
+
+def expected(root, *files):
+    return {file: hashlib.sha256((root / file).read_bytes()).hexdigest() for file in files}
+
+
+LABELS = [f"Penn_Action/labels/{name}.mat" for name in ("0001", "0002")]
+
+
+def test_every_label_file_is_there_by_its_path_and_no_image(raw, tmp_path):
+    image = raw / "penn_action/Penn_Action/frames/0001/000001.jpg"
+    image.parent.mkdir(parents=True, exist_ok=True)
+    image.write_bytes(b"image")
+    path = refresh("penn_action", raw, tmp_path / "cache")
+    assert json.loads(path.read_text()) == expected(raw / "penn_action", *LABELS)
+
+
+def test_an_archive_is_one_file(tmp_path):
+    root = tmp_path / "raw/three_dpw"
+    root.mkdir(parents=True)
+    (root / "sequenceFiles.zip").write_bytes(b"an archive")
+    path = refresh("three_dpw", tmp_path / "raw", tmp_path / "cache")
+    assert json.loads(path.read_text()) == expected(root, "sequenceFiles.zip")
+
+
+def test_to_touch_or_to_move_the_files_changes_nothing(raw, tmp_path):
+    path = refresh("penn_action", raw, tmp_path / "cache")
+    os.utime(path, (9, 9))
+    before = path.read_bytes()
+    os.utime(raw / "penn_action" / LABELS[0])
+    refresh("penn_action", raw, tmp_path / "cache")
+    shutil.move(raw, tmp_path / "elsewhere")
+    assert refresh("penn_action", tmp_path / "elsewhere", tmp_path / "cache") == path
+    assert path.read_bytes() == before and path.stat().st_mtime == 9
+
+
+@pytest.mark.parametrize("change", ["edit", "add", "remove"])
+def test_another_content_is_told(raw, tmp_path, change):
+    path = refresh("penn_action", raw, tmp_path / "cache")
+    root, files = raw / "penn_action", [*LABELS]
+    if change == "edit":
+        (root / LABELS[1]).write_bytes(b"other")
+    elif change == "add":
+        files.append("Penn_Action/labels/0003.mat")
+        shutil.copy(root / LABELS[0], root / files[-1])
+    else:
+        (root / files.pop()).unlink()
+    refresh("penn_action", raw, tmp_path / "cache")
+    assert json.loads(path.read_text()) == expected(root, *files)
+
+
+def test_nothing_is_read_twice(raw, tmp_path, monkeypatch):
+    refresh("penn_action", raw, tmp_path / "cache")
+    monkeypatch.setattr("isopose.datasets.raw_checksums.sha256", lambda path: pytest.fail(f"read again: {path}"))
+    refresh("penn_action", raw, tmp_path / "cache")
+
+
+def test_a_lost_cache_is_made_again(raw, tmp_path):
+    path = refresh("penn_action", raw, tmp_path / "cache")
+    before = path.read_bytes()
+    for file in path.parent.iterdir():
+        file.write_text("{")
+    assert refresh("penn_action", raw, tmp_path / "cache").read_bytes() == before
+
+
+def test_a_file_that_cannot_be_read_is_named(raw, tmp_path, monkeypatch):
+    def fails(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("isopose.datasets.raw_checksums.sha256", fails)
+    with pytest.raises(UserError, match=r"0001.mat: cannot be read \(Permission denied\); expected a file"):
+        refresh("penn_action", raw, tmp_path / "cache")
