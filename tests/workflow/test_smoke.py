@@ -1,4 +1,5 @@
 import json
+import re
 import sqlite3
 import sys
 
@@ -11,6 +12,15 @@ TABLES = ["ablation", "components", "iso", "actions_mpjpe", "actions_p_mpjpe", "
 FIGURES = ["ablation", "calibration", "cylinder_man", "iso_curves", "masking", "occlusion", "samples", "training"]
 FIGURES += ["weights"]
 ISO = {"refine", "evaluate", "select_weighting", "table", "table_figure", "iso_curves_figure", "samples_figure"}
+WITH_NETWORKS = {
+    "train_estimator",
+    "detect",
+    "train_lifter",
+    "train_adversarial_lifter",
+    "lift",
+    "lift_mean_pose",
+    "refine",
+}
 
 
 def test_every_table_and_figure_is_there(smoke):
@@ -86,6 +96,14 @@ def test_an_edited_module_reruns_the_stages_that_use_it(smoke):
         module.write_text(text)
     assert planned["refine"] == 7  # three weightings on two roles, and the selected one
     assert "train_lifter" not in planned
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", set()), ("cuda", WITH_NETWORKS)])
+def test_jobs_with_networks_take_a_gpu_where_they_use_one(smoke, device, expected):
+    printed = smoke.snakemake("--dry-run", "--forceall", "--config", f"device={device}")
+    jobs = re.findall(r"^rule (\w+):$(.*?)^    resources: (.*?)$", printed, flags=re.MULTILINE | re.DOTALL)
+    assert {rule for rule, _, resources in jobs if "gpu=1" in resources} == expected
+    assert len(jobs) > len(expected)
 
 
 @pytest.mark.parametrize(

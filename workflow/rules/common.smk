@@ -50,6 +50,8 @@ EVALUATIONS = config["evaluations"]
 PARAMETERS = Parameters(config)
 value = PARAMETERS.value
 section = PARAMETERS.section
+# What a job with networks takes of the GPUs that jobs may use at once, `--resources gpu=1` in the profile.
+GPU = int(config["device"] == "cuda")
 # ISO's chosen weighting runs once more under this name, with the number of iterations that validation chose.
 SELECTED = "selected"
 

@@ -102,6 +102,7 @@ rule train_estimator:
     resources:
         mem_mb=3000,
         runtime=30,
+        gpu=GPU,
     params:
         options=lambda w: options(section("estimator"), seed=value("seed"), device=value("device")),
         key=lambda w: run_key(f"{w.evaluation}/estimator"),
@@ -131,6 +132,7 @@ rule detect:
     resources:
         mem_mb=2000,
         runtime=30,
+        gpu=GPU,
     params:
         options=lambda w: options(
             section("detection"),

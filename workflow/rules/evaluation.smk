@@ -83,6 +83,7 @@ rule forecast:
     resources:
         mem_mb=2000,
         runtime=60,
+        gpu=GPU,
     params:
         options=lambda w: options(section("lifting", without=("flip",)), device=value("device")),
         stores=lambda w, input: store_options(input.stores),

@@ -28,6 +28,7 @@ rule refine:
     resources:
         mem_mb=3000,
         runtime=30,
+        gpu=GPU,
     params:
         options=lambda w: refine_options(w.weighting),
         selection=lambda w, input: f"--selection {input.selection}" if input.selection else "",

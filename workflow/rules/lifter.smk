@@ -24,6 +24,7 @@ rule train_lifter:
     resources:
         mem_mb=3000,
         runtime=30,
+        gpu=GPU,
     params:
         options=lambda w: options(variant_options(w.variant), seed=int(w.seed), device=value("device")),
         stores=lambda w, input: store_options(input.stores),
@@ -71,6 +72,7 @@ rule lift:
     resources:
         mem_mb=2000,
         runtime=20,
+        gpu=GPU,
     params:
         options=lambda w: options(section("lifting"), device=value("device")),
         stores=lambda w, input: store_options(input.stores),
