@@ -6,13 +6,12 @@ the repository.
 
 import functools
 import re
-import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from isopose import config
-from isopose.bridge import dvc_file
+from isopose.bridge import dvc_file, git_files
 from isopose.bridge.graph import on_this_machine
 from isopose.errors import UserError
 from isopose.files import md5
@@ -44,7 +43,7 @@ def mend(track: str) -> None:
     """Put back a lock that DVC was stopped in the middle of writing, which it could not read: what git has, or none."""
     path = dvc_file.lock_of(track)
     if path.exists() and not _is_whole(path):
-        subprocess.run(["git", "checkout", "--quiet", "--", str(path)], stderr=subprocess.DEVNULL)
+        git_files.take_back([str(path)])
     if path.exists() and not _is_whole(path):
         path.unlink()
 

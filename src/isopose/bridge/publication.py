@@ -5,13 +5,12 @@ Paths are relative to the current folder, which is the repository.
 
 import functools
 import os
-import subprocess
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from isopose import config, tracking
-from isopose.bridge import dvc_file, dvc_lock, dvc_repo, ledger, records, verification
+from isopose.bridge import dvc_file, dvc_lock, dvc_repo, git_files, ledger, records, verification
 from isopose.bridge.changes import declared
 from isopose.bridge.graph import Job, in_order, on_this_machine, parameter_files
 from isopose.bridge.records import Record
@@ -73,7 +72,7 @@ def restore(track: str, jobs: Sequence[Job]) -> Restored:
     wanted = known & set(dvc_file.shipped(track))
     missing = sorted(path for path in wanted if path in overtaken or not Path(path).exists())
     try:
-        _take_from_git([path for path in known - wanted if path in overtaken or not Path(path).exists()])
+        git_files.take_back([path for path in known - wanted if path in overtaken or not Path(path).exists()])
         if missing:
             dvc_repo.fetch(track, missing)
     finally:
@@ -82,15 +81,6 @@ def restore(track: str, jobs: Sequence[Job]) -> Restored:
         if sha256(output) != ledger.read(track, output).sha256:
             Path(output).unlink()
     return Restored(sorted(kept), sorted([*refused, *ledger.install(track, overtaken)]))
-
-
-def _take_from_git(outputs: Sequence[str]) -> None:
-    """Bring back those of some outputs that git keeps, as it has them."""
-    if not outputs:
-        return  # to git no path is every path
-    listed = subprocess.run(["git", "ls-files", "-z", "--", *outputs], capture_output=True, text=True).stdout
-    if tracked := listed.split("\0")[:-1]:
-        subprocess.run(["git", "checkout", "--quiet", "--", *tracked], check=True)
 
 
 def fill_mlflow(track: str, jobs: Sequence[Job], refused: Collection[str] = ()) -> None:
