@@ -136,7 +136,10 @@ def test_another_file_is_read_again(outside):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"iso": {"lifter": "full"}}, "without heatmaps, which embedding.kind of full needs"),
+        (
+            {"iso": {"lifter": "full"}, "evaluations": {"outside": {"variants": ["keypoints", "full"]}}},
+            "without heatmaps, which embedding.kind of full needs",
+        ),
         ({"evaluations": {"outside": {"variants": ["keypoints", "embedding"]}}}, "embedding.kind of embedding needs"),
         (
             {"evaluations": {"outside": {"detections": {"reader": "npy"}}}},
