@@ -102,8 +102,8 @@ def published(track, tmp_path):
     """The published track, whose bytes DVC has sent to its remote, but for a.json, which git keeps."""
     track.make(".gitignore", "out/*\n!out/a.json\n")
     track.publish(track.jobs)
-    subprocess.run(["dvc", "init", "--quiet"], check=True)
-    subprocess.run(["dvc", "remote", "add", "--quiet", "--default", "here", tmp_path / "remote"], check=True)
+    track.make(".dvc/config", f"[core]\nremote = here\n['remote \"here\"']\nurl = {tmp_path}/remote\n")
+    track.make(".dvc/.gitignore", "/tmp\n/cache\n")
     dvc_repo.commit("t")
     dvc_repo.push("t")
     subprocess.run(["git", "add", "out"], check=True)
