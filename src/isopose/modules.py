@@ -2,8 +2,11 @@
 
 import ast
 import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from isopose.errors import UserError
 
 _PACKAGE = Path(__file__).parent
 
@@ -11,7 +14,8 @@ _PACKAGE = Path(__file__).parent
 def source_files(module: str) -> list[Path]:
     """Files of the package that ``module`` (such as ``isopose.training.lifter``) imports, itself included.
 
-    Follows import statements, those inside functions too, without running anything.
+    Follows import statements, those inside functions too, without running anything. Errors: UserError for a file that
+    is no Python.
     """
     found: set[Path] = set()
     pending = [module]
@@ -33,7 +37,14 @@ def _files_of(module: str) -> Iterator[Path]:
 @functools.cache  # most modules are reached from most stages
 def _imports(path: Path) -> list[str]:
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{os.path.relpath(path)}: is no Python ({error}); expected a module that stages import; mend it, or take"
+            " it from git again"
+        ) from error
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -48,7 +48,9 @@ def _of_models(where: str, evaluation: Mapping[str, Any], config: Mapping[str, A
     if owner is not None:
         yield from _unknown(f"{where}.models_of", [owner], "evaluation", evaluations)
         first = evaluations.get(owner, {}).get("models_of")
-        if first is not None:
+        if evaluations.get(owner) is evaluation:
+            yield f"{where}.models_of: names the evaluation itself; expected another, or leave it out"
+        elif first is not None:
             yield f"{where}.models_of: '{owner}' has the models of '{first}' itself; expected '{first}'"
     if variants := evaluation.get("variants"):
         yield from _unknown(f"{where}.variants", variants, "variant", config["variants"])

@@ -1,5 +1,9 @@
+import pytest
+
+from isopose import modules
 from isopose.datasets.official import OFFICIAL
 from isopose.datasets.preprocess import READERS
+from isopose.errors import UserError
 from isopose.modules import source_files
 
 
@@ -25,3 +29,12 @@ def test_preprocess_does_not_depend_on_the_readers_that_it_imports_by_name():
     found = names("isopose.datasets.preprocess")
     assert "datasets/store.py" in found
     assert not found & {f"datasets/{reader}.py" for reader in (*READERS, *OFFICIAL)}
+
+
+@pytest.mark.parametrize("content", [b"def f(:", b"\x00", b"\xff"])
+def test_a_file_that_is_no_python_is_named(tmp_path, monkeypatch, content):
+    (tmp_path / "isopose").mkdir()
+    (tmp_path / "isopose/broken.py").write_bytes(content)
+    monkeypatch.setattr(modules, "_PACKAGE", tmp_path / "isopose")
+    with pytest.raises(UserError, match=r"isopose/broken.py: is no Python \(.*; mend it, or take it from git again$"):
+        source_files("isopose.broken")

@@ -43,6 +43,10 @@ def test_tracks_name_what_is_there(track):
         ({"evaluations": {"synthetic": {"weightings": ["priors_only"]}}}, "weightings: has only controls"),
         ({"evaluations": {"synthetic": {"models_of": "x"}}}, "models_of: 'x' is no evaluation; expected one of synth"),
         (
+            {"evaluations": {"synthetic": {"models_of": "synthetic"}}},
+            "evaluations.synthetic.models_of: names the evaluation itself",
+        ),
+        (
             {"evaluations": {"a": {"models_of": "b"}, "b": {"models_of": "synthetic"}}},
             "evaluations.a.models_of: 'b' has the models of 'synthetic' itself; expected 'synthetic'",
         ),

@@ -11,7 +11,7 @@ from isopose import failures, references
 from isopose.bridge import ledger
 from isopose.bridge.names import Parameters, derived, laid_over, options, text
 from isopose.datasets import raw_checksums
-from isopose.datasets.availability import present_only
+from isopose.datasets.availability import present_only, short_folders
 from isopose.datasets.official import OFFICIAL, PHOTOGRAPHED, RAW_VARIABLE
 from isopose.datasets.store import NEED_MAPS
 from isopose.errors import UserError
@@ -26,7 +26,7 @@ try:
     config = parameters.drop_nulls(config, ("sources", "evaluations", "variants"))
     references.check(config)
     # What absent datasets leave out stands on the page, with where to apply for them.
-    RAW = Path(os.environ.get(RAW_VARIABLE, "data/raw"))
+    RAW = Path(os.environ.get(RAW_VARIABLE) or "data/raw")
     config, ABSENCES = present_only(config, RAW)
     READERS = {source["reader"] for source in config["sources"].values()}
     CHECKSUMS = {name: raw_checksums.refresh(name, RAW) for name in sorted(READERS & {*OFFICIAL, *PHOTOGRAPHED})}
@@ -34,6 +34,8 @@ except UserError as error:
     raise WorkflowError(error)
 for absence in ABSENCES:
     logger.warning(f"not available: {absence.what}, which needs {', '.join(absence.datasets)}")
+for line in short_folders(RAW, CHECKSUMS):
+    logger.warning(line)
 
 if not config["evaluations"]:
     raise WorkflowError(

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
+from tokenize import TokenError
 
 import yaml
 
@@ -96,6 +97,12 @@ def jobs(track: str, root: Path = Path("."), target: str | None = None) -> list[
             found = [_job(workflow, job) for job in workflow.dag.jobs]
     except (WorkflowError, RuleException) as error:
         raise UserError(_one_line(error)) from error
+    except (SyntaxError, TokenError, ImportError) as error:  # of a rule file, or of a module that rules import
+        where = getattr(error, "filename", None) or "Snakefile, or a file of workflow/rules"
+        raise UserError(
+            f"{os.path.relpath(where) if os.path.isabs(where) else where}: cannot be read ({error}); expected rules as"
+            " git has them; `git status` says which changed"
+        ) from error
     return sorted(found, key=lambda job: (not job.outputs, order[job.rule], job.outputs))
 
 

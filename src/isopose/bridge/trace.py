@@ -242,7 +242,7 @@ def _raw(track: Track, job: Job) -> list[File]:
     (options,) = changes.objects(record.params if record else job.params)
     reader = options["reader"]
     if reader not in READERS:
-        folder = Path(os.environ.get(RAW_VARIABLE, "data/raw"), reader).as_posix()
+        folder = Path(os.environ.get(RAW_VARIABLE) or "data/raw", reader).as_posix()
         return [File(folder, None, None, f"a folder; checksums of its label files: {raw_checksums.path_of(reader)}")]
     module = reader_module(reader)
     if not hasattr(module, "ARCHIVE"):

@@ -1,7 +1,7 @@
 """What of a track can run with the licensed datasets that are there, and by name what cannot, with those it lacks."""
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,19 @@ class Absence(NamedTuple):
 def is_there(dataset: str, raw: Path) -> bool:
     """Whether any file of a licensed dataset lies under ``raw``; whether all do is its reader's business."""
     return any(places(raw / dataset, part) for part in reader_module(dataset).FILES)
+
+
+def short_folders(raw: Path, datasets: Iterable[str]) -> Iterator[str]:
+    """A line for each unpacked folder of labels that has fewer files than its dataset: these alone are read."""
+    for dataset in datasets:
+        for part in (part for part in reader_module(dataset).FILES if part.count > 1):
+            for place in (place for place in places(raw / dataset, part) if place.is_dir()):
+                found = sum(1 for _ in place.glob(part.sample))
+                if found < part.count:
+                    yield (
+                        f"{place}: holds {found} files {part.sample}, the dataset has {part.count}; results will be of"
+                        " these alone; unpack it again"
+                    )
 
 
 def present_only(config: Mapping[str, Any], raw: Path) -> tuple[dict[str, Any], list[Absence]]:

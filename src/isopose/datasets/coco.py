@@ -176,5 +176,5 @@ ANNOTATIONS = {
 }
 FILES = (
     *ANNOTATIONS.values(),
-    *(Part(f"{split}2017", f"{split}2017.zip", use="images", sample="*.jpg") for split in SPLITS),
+    *(Part(f"{split}2017", use="images", sample="*.jpg") for split in SPLITS),
 )

@@ -243,4 +243,4 @@ RELEASE = Part(
     look=partial(check_variables, names=("RELEASE",)),
 )
 JSON = Part("annot", "annot.zip", use="HRNet's JSON", sample="*.json", look=look_at_json)
-FILES = (RELEASE, Part(IMAGES, "mpii_human_pose_v1.tar.gz", use="images", sample="*.jpg"), JSON)
+FILES = (RELEASE, Part(IMAGES, use="images", sample="*.jpg"), JSON)

@@ -46,19 +46,35 @@ def path_of(reader: str, cache: Path = CACHE) -> Path:
 
 
 def label_files(root: Path, parts: Iterable[Part]) -> list[Path]:
-    """The files of a dataset that are there, but for its images and videos; those of an unpacked folder one by one."""
-    found = {place for part in parts if part.use != "images" for place in places(root, part)}
-    files = {file for place in found for file in (place.rglob("*") if place.is_dir() else [place]) if file.is_file()}
-    return sorted(files)
+    """The files of a dataset that are there, but for its images and videos; of an unpacked folder those of its kind.
+
+    Errors: UserError where a folder cannot be read.
+    """
+    found = {part: places(root, part) for part in parts if part.use != "images"}
+    try:
+        files = [file for part, places_ in found.items() for place in places_ for file in _files(place, part)]
+    except OSError as error:
+        raise UserError(_unreadable(Path(error.filename or root), error)) from error
+    return sorted(set(files))
+
+
+def _files(place: Path, part: Part) -> list[Path]:
+    if not place.is_dir():
+        return [place]
+    next(place.iterdir(), None)  # glob passes over what it may not read
+    files = place.glob(part.sample) if part.sample else place.rglob("*")
+    return [file for file in files if file.is_file() and not file.name.startswith(".")]
 
 
 def _checksum(file: Path) -> str:
     try:
         return sha256(file)
     except OSError as error:
-        raise UserError(
-            f"{file}: cannot be read ({error.strerror}); expected a file of the dataset; make it readable"
-        ) from error
+        raise UserError(_unreadable(file, error)) from error
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return f"{path}: cannot be read ({error.strerror}); expected what the dataset has; make it readable"
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -126,6 +126,22 @@ def test_what_the_snakefile_refuses_is_one_line(folder):
     assert "\n" not in str(caught.value) and "set and long" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda text: text[: text.rindex("source}")], "cannot be read"),  # cut short
+        (lambda text: text + "\nrule (:\n", "cannot be read"),
+        (lambda text: text + "\nx = (1, 2\n", "cannot be read"),
+        (lambda text: "import isopose.nowhere\n" + text, "cannot be read \\(No module named 'isopose.nowhere'"),
+    ],
+)
+def test_a_broken_rule_file_is_one_line(folder, edit, message):
+    (folder / "Snakefile").write_text(edit((folder / "Snakefile").read_text()))
+    with pytest.raises(UserError, match=f"{message}") as caught:
+        graph.jobs("demo", folder)
+    assert "\n" not in str(caught.value) and "Snakefile" in str(caught.value)
+
+
 def test_every_track_has_its_parameter_files():
     assert graph.parameter_files("demo") == [Path("params.yaml")]
     assert graph.parameter_files("open") == [Path("params.yaml"), Path("experiments/open/params.yaml")]

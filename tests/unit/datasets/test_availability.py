@@ -6,7 +6,7 @@ import yaml
 from tests.unit.datasets.generators import penn_action
 
 from isopose import config as parameters
-from isopose.datasets.availability import present_only
+from isopose.datasets.availability import present_only, short_folders
 from isopose.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -108,3 +108,13 @@ def test_no_data_at_all_is_one_line(paper, tmp_path):
         UserError, match=r"track 'paper' has no data: coco, human36m, .*docs/datasets/<dataset>.md lists"
     ):
         present_only(paper, tmp_path)
+
+
+def test_a_half_unpacked_folder_is_told(tmp_path):
+    penn_action.write(tmp_path / "penn_action", {1: penn_action.annotation()[0]})
+    (line,) = short_folders(tmp_path, ["penn_action", "coco"])
+    folder = tmp_path / "penn_action/Penn_Action/labels"
+    assert line.startswith(f"{folder}: holds 1 files *.mat, the dataset has 2326; results will be of these alone")
+    for number in range(2, 2327):
+        (folder / f"{number:04}.mat").touch()
+    assert not [*short_folders(tmp_path, ["penn_action"])]

@@ -84,5 +84,28 @@ def test_a_file_that_cannot_be_read_is_named(raw, tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("isopose.datasets.raw_checksums.sha256", fails)
-    with pytest.raises(UserError, match=r"0001.mat: cannot be read \(Permission denied\); expected a file"):
+    with pytest.raises(UserError, match=r"0001.mat: cannot be read \(Permission denied\); expected what the"):
         refresh("penn_action", raw, tmp_path / "cache")
+
+
+def test_a_linked_folder_counts_and_what_the_system_leaves_does_not(tmp_path):
+    root, elsewhere = tmp_path / "raw/three_dpw/sequenceFiles", tmp_path / "elsewhere"
+    for folder in (root / "train", elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "a.pkl").write_bytes(folder.name.encode())
+    (root / "test").symlink_to(elsewhere)
+    for left in (".DS_Store", "train/._a.pkl", "train/notes.txt"):
+        (root / left).write_bytes(b"left")
+    path = refresh("three_dpw", tmp_path / "raw", tmp_path / "cache")
+    assert sorted(json.loads(path.read_text())) == ["sequenceFiles/test/a.pkl", "sequenceFiles/train/a.pkl"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_named(raw, tmp_path):
+    labels = raw / "penn_action/Penn_Action/labels"
+    labels.chmod(0)
+    try:
+        with pytest.raises(UserError, match="labels: cannot be read"):
+            refresh("penn_action", raw, tmp_path / "cache")
+    finally:
+        labels.chmod(0o755)
