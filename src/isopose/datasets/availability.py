@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from isopose.config import merge
 from isopose.datasets.check import LICENSED
-from isopose.datasets.raw_files import places
+from isopose.datasets.raw_files import listed, places
 from isopose.datasets.sources import reader_module
 from isopose.errors import UserError
 
@@ -22,8 +22,8 @@ class Absence(NamedTuple):
 
 
 def is_there(dataset: str, raw: Path) -> bool:
-    """Whether any file of a licensed dataset lies under ``raw``; whether all do is its reader's business."""
-    return any(places(raw / dataset, part) for part in reader_module(dataset).FILES)
+    """Whether any label file of a licensed dataset lies under ``raw``; whether all do is its reader's business."""
+    return any(places(raw / dataset, part) for part in reader_module(dataset).FILES if not part.use)
 
 
 def short_folders(raw: Path, datasets: Iterable[str]) -> Iterator[str]:
@@ -31,7 +31,7 @@ def short_folders(raw: Path, datasets: Iterable[str]) -> Iterator[str]:
     for dataset in datasets:
         for part in (part for part in reader_module(dataset).FILES if part.count > 1):
             for place in (place for place in places(raw / dataset, part) if place.is_dir()):
-                found = sum(1 for _ in place.glob(part.sample))
+                found = len(listed(place, part.sample))
                 if found < part.count:
                     yield (
                         f"{place}: holds {found} files {part.sample}, the dataset has {part.count}; results will be of"

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from isopose import stage
-from isopose.datasets.raw_files import Member, Part, copy_member, members, places
+from isopose.datasets.raw_files import Member, Part, copy_member, listed, members, places
 from isopose.datasets.sources import check_file, reader_module
 from isopose.datasets.worker import READ_SECONDS, Arrays, Worker
 from isopose.errors import UserError
@@ -115,7 +115,7 @@ def _check(place: Path, part: Part, worker: Worker, scratch: Path, every: bool) 
         check_file(place, part.checksum, "copy it from the source again")
     elif place.is_dir():
         pattern = part.sample or "*"
-        files = sorted(place.glob(pattern)) if part.look else list(islice(place.glob(pattern), part.count))
+        files = listed(place, pattern) if part.look else list(islice(place.glob(pattern), part.count))
         if len(files) < part.count:
             raise UserError(f"{place}: holds {len(files)} files {pattern}; expected {part.count}; unpack it again")
         if part.look:

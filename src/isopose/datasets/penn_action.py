@@ -12,7 +12,7 @@ import numpy as np
 
 from isopose.camera import UPRIGHT, Camera
 from isopose.datasets.images import Clip2D
-from isopose.datasets.raw_files import CACHE, Part, locate
+from isopose.datasets.raw_files import CACHE, Part, listed, locate
 from isopose.datasets.sources import check_known
 from isopose.datasets.store import Clip, View
 from isopose.datasets.worker import Arrays, Worker
@@ -79,7 +79,7 @@ def without_3d(found: Clip2D, fps: float) -> Clip:
 def read_clips(root: Path, cache: Path = CACHE) -> Iterator[Clip2D]:
     """A clip for every video, named by its number, ``0001``. UserError for a missing or broken file."""
     folder = locate(root, FILES[0], cache)
-    paths = sorted(folder.glob("*.mat"))
+    paths = listed(folder, "*.mat")
     if not paths:
         raise UserError(f"{folder}: holds no .mat; expected the annotations of Penn Action; copy them there")
     with Worker() as worker:

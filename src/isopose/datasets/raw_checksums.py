@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from isopose.datasets.raw_files import CACHE, Part, places
+from isopose.datasets.raw_files import CACHE, Part, listed, places
 from isopose.datasets.sources import reader_module
 from isopose.errors import UserError
 from isopose.files import sha256, write_text
@@ -62,8 +62,7 @@ def _files(place: Path, part: Part) -> list[Path]:
     if not place.is_dir():
         return [place]
     next(place.iterdir(), None)  # glob passes over what it may not read
-    files = place.glob(part.sample) if part.sample else place.rglob("*")
-    return [file for file in files if file.is_file() and not file.name.startswith(".")]
+    return [file for file in listed(place, part.sample or "**/*") if file.is_file()]
 
 
 def _checksum(file: Path) -> str:

@@ -60,6 +60,11 @@ def places(root: Path, part: Part) -> list[Path]:
     return unpacked[:1] or [path for path in archives if path.is_file()]
 
 
+def listed(folder: Path, pattern: str) -> list[Path]:
+    """Files of a folder by a pattern, sorted, but for those that systems leave, whose names begin with a dot."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
 def locate(root: Path, part: Part, cache: Path) -> Path:
     """A part, unpacked: where it is under the root, or else from its archive, in the cache."""
     found = places(root, part)

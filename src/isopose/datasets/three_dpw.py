@@ -15,7 +15,7 @@ import numpy as np
 
 from isopose.camera import UPRIGHT, Camera, project
 from isopose.datasets.body_shape import DIMENSIONS
-from isopose.datasets.raw_files import CACHE, Part, locate
+from isopose.datasets.raw_files import CACHE, Part, listed, locate
 from isopose.datasets.sources import check_known, runs
 from isopose.datasets.store import Clip, View
 from isopose.datasets.worker import Arrays, Worker
@@ -91,7 +91,7 @@ def read_clips(root: Path, splits: Sequence[str] = SPLITS, cache: Path = CACHE) 
     folder = locate(root, FILES[0], cache)
     with Worker() as worker:
         for split in splits:
-            paths = sorted((folder / split).glob("*.pkl"))
+            paths = listed(folder / split, "*.pkl")
             if not paths:
                 raise UserError(f"{folder / split}: holds no .pkl; expected the sequences of 3DPW; copy them there")
             for path in paths:

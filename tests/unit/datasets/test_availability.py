@@ -6,7 +6,7 @@ import yaml
 from tests.unit.datasets.generators import penn_action
 
 from isopose import config as parameters
-from isopose.datasets.availability import present_only, short_folders
+from isopose.datasets.availability import is_there, present_only, short_folders
 from isopose.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -118,3 +118,11 @@ def test_a_half_unpacked_folder_is_told(tmp_path):
     for number in range(2, 2327):
         (folder / f"{number:04}.mat").touch()
     assert not [*short_folders(tmp_path, ["penn_action"])]
+
+
+def test_images_or_what_no_source_reads_alone_are_no_dataset(tmp_path):
+    for folder in ("mpii/images", "mpii/annot", "coco/train2017"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert not is_there("mpii", tmp_path) and not is_there("coco", tmp_path)
+    (tmp_path / "mpii/mpii_human_pose_v1_u12_2.zip").touch()
+    assert is_there("mpii", tmp_path)

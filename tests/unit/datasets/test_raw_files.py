@@ -8,7 +8,7 @@ import pytest
 from tests.unit.datasets.generators.mutations import mutations
 
 from isopose.datasets import raw_files
-from isopose.datasets.raw_files import Part, locate, places, unpack
+from isopose.datasets.raw_files import Part, listed, locate, places, unpack
 from isopose.errors import UserError
 
 
@@ -127,3 +127,10 @@ def test_parts_are_found_as_archives_or_unpacked(tmp_path):
         locate(tmp_path, parts[1], cache)
     with pytest.raises(UserError, match=r"c\.zip: has no top/y; expected c\.zip as downloaded; download it again"):
         locate(tmp_path, Part("top/y", "c.zip"), cache)
+
+
+def test_what_systems_leave_in_a_folder_is_no_data(tmp_path):
+    for name in ("b.pkl", "a.pkl", "._a.pkl", ".DS_Store", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in listed(tmp_path, "*.pkl")] == ["a.pkl", "b.pkl"]
+    assert [path.name for path in listed(tmp_path, "*")] == ["a.pkl", "b.pkl", "notes.txt"]

@@ -250,3 +250,10 @@ def test_mutations_are_read_or_refused_in_one_line(tmp_path, worker):
             assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
             outcomes.add("refused")
     assert outcomes == {"read", "refused"}
+
+
+def test_the_leavings_of_a_mac_beside_a_file_are_not_read(tmp_path):
+    generator.write(tmp_path, {("test", NAME): generator.sequence(NAME, 1)})
+    (file,) = tmp_path.rglob("*.pkl")
+    file.with_name(f"._{file.name}").write_bytes(b"\x00\x05\x16\x07")
+    assert len(list(three_dpw.read_clips(tmp_path, ["test"]))) == 1
