@@ -9,6 +9,7 @@ from isopose.config import merge
 from isopose.datasets.check import LICENSED
 from isopose.datasets.raw_files import listed, places
 from isopose.datasets.sources import reader_module
+from isopose.datasets.store import NEED_MAPS
 from isopose.errors import UserError
 
 ROLES = ("images", "train3d", "train2d", "validation", "calibration", "adaptation", "dynamics", "test")
@@ -105,11 +106,14 @@ def _drop_variants(config: dict[str, Any], lacking: tuple[str, ...]) -> list[Abs
     dropped = [name for name, lifter in trained.items() if lifter["weights"]["projection"] > 0]
     names = [name for name in trained if name not in dropped]
     if config["iso"]["lifter"] in dropped:
-        before = [name for name in names if trained[name]["discriminator"]]
+        blind = any(evaluation.get("detections") for evaluation in config["evaluations"].values())  # has no heatmaps
+        usable = {name for name in names if not (blind and trained[name]["embedding"]["kind"] in NEED_MAPS)}
+        before = [name for name in names if trained[name]["discriminator"] and name in usable]
         if not before:
+            kind = "with a discriminator and without heatmaps" if blind else "with a discriminator"
             raise UserError(
-                f"params: without {', '.join(lacking)} no variant with a discriminator is left for ISO to start from; "
-                "add one with weights.projection 0, or the data"
+                f"params: without {', '.join(lacking)} no variant {kind} is left"
+                " for ISO to start from; add one with weights.projection 0, or the data"
             )
         config["iso"]["lifter"] = before[-1]
     config["variants"] = {name: config["variants"][name] for name in names}

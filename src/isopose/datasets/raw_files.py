@@ -54,10 +54,18 @@ class Member(NamedTuple):
 
 
 def places(root: Path, part: Part) -> list[Path]:
-    """Where a part is under a dataset's folder: unpacked, or else its archive; several where that is a pattern."""
-    unpacked = [root / name for name in (part.preferred, part.inner) if name and (root / name).exists()]
-    archives = sorted(root.glob(part.archive)) if part.archive else []
-    return unpacked[:1] or [path for path in archives if path.is_file()]
+    """Where a part is under a dataset's folder: unpacked, or else its archive; several where that is a pattern.
+
+    Errors: UserError where the folder may not be read.
+    """
+    try:
+        unpacked = [root / name for name in (part.preferred, part.inner) if name and (root / name).exists()]
+        archives = sorted(root.glob(part.archive)) if part.archive else []
+        return unpacked[:1] or [path for path in archives if path.is_file()]
+    except PermissionError as error:
+        raise UserError(
+            f"{error.filename}: may not be read ({error.strerror}); expected the dataset's files; make it readable"
+        ) from error
 
 
 def listed(folder: Path, pattern: str) -> list[Path]:

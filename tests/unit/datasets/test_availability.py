@@ -126,3 +126,23 @@ def test_images_or_what_no_source_reads_alone_are_no_dataset(tmp_path):
     assert not is_there("mpii", tmp_path) and not is_there("coco", tmp_path)
     (tmp_path / "mpii/mpii_human_pose_v1_u12_2.zip").touch()
     assert is_there("mpii", tmp_path)
+
+
+@pytest.mark.parametrize("projection", [0.1, 0.0])
+def test_detections_without_heatmaps_get_no_lifter_that_needs_them(paper, tmp_path, projection):
+    """Without Penn Action, from the example of docs/detections.md: ISO may start from no lifter of heatmaps."""
+    fill(tmp_path, "penn_action")
+    paper["evaluations"]["human36m"] |= {"detections": {"reader": "npz", "path": "d.npz"}}
+    paper["variants"]["keypoints"] = {
+        "label": "on keypoints",
+        "seeds": [1],
+        "set": {"embedding": {"kind": "coordinates"}, "weights": {"projection": projection}},
+    }
+    paper["iso"]["lifter"] = "full"
+    if projection:
+        with pytest.raises(
+            UserError, match="without penn_action no variant with a discriminator and without heatmaps is"
+        ):
+            present_only(paper, tmp_path)
+    else:
+        assert present_only(paper, tmp_path)[0]["iso"]["lifter"] == "keypoints"

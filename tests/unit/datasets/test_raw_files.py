@@ -134,3 +134,12 @@ def test_what_systems_leave_in_a_folder_is_no_data(tmp_path):
         (tmp_path / name).touch()
     assert [path.name for path in listed(tmp_path, "*.pkl")] == ["a.pkl", "b.pkl"]
     assert [path.name for path in listed(tmp_path, "*")] == ["a.pkl", "b.pkl", "notes.txt"]
+
+
+def test_a_folder_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
+    def refuses(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.exists", refuses)
+    with pytest.raises(UserError, match=r"labels: may not be read \(Permission denied\); expected the dataset's files"):
+        places(tmp_path, Part("labels"))
