@@ -4,8 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from isopose.config import merge
-from isopose.datasets.availability import ROLES
+from isopose.datasets.availability import ROLES, trained_lifters
 from isopose.datasets.official import PHOTOGRAPHED
 from isopose.errors import UserError
 
@@ -33,13 +32,9 @@ def _of_iso(config: Mapping[str, Any]) -> Iterator[str]:
     if lifter not in variants:
         yield from _unknown("iso.lifter", [lifter], "variant", variants)
         return
-    adversarial = [name for name, variant in variants.items() if _trained(config, variant)["discriminator"]]
+    adversarial = [name for name, trained in trained_lifters(config).items() if trained["discriminator"]]
     if lifter not in adversarial:
         yield f"iso.lifter: '{lifter}' has no discriminator, which ISO needs; expected one of {', '.join(adversarial)}"
-
-
-def _trained(config: Mapping[str, Any], variant: Mapping[str, Any]) -> dict[str, Any]:
-    return merge(config["lifter"], variant.get("set", {}))
 
 
 def _of_models(where: str, evaluation: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:

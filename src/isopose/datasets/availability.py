@@ -100,9 +100,14 @@ def _drop_selections(evaluations: dict[str, Any], readers: Mapping[str, str], ab
     return absences
 
 
+def trained_lifters(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The parameters of each variant's lifter: the full lifter's, with the variant's differences laid over."""
+    return {name: merge(config["lifter"], variant.get("set", {})) for name, variant in config["variants"].items()}
+
+
 def _drop_variants(config: dict[str, Any], lacking: tuple[str, ...]) -> list[Absence]:
     """Take out the variants that train on 2D-only data, which no evaluation then has."""
-    trained = {name: merge(config["lifter"], variant.get("set", {})) for name, variant in config["variants"].items()}
+    trained = trained_lifters(config)
     dropped = [name for name, lifter in trained.items() if lifter["weights"]["projection"] > 0]
     names = [name for name in trained if name not in dropped]
     if config["iso"]["lifter"] in dropped:
