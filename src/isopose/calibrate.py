@@ -14,6 +14,7 @@ from isopose import stage
 from isopose.datasets.store import DetectionStore, SequenceStore
 from isopose.errors import UserError
 from isopose.evaluation import keypoints
+from isopose.files import write_text
 from isopose.iso.calibration import CONSTANT, KINDS, Calibrator, expected_calibration_error, reliability
 
 PARAMETERS = {"kind": str, "bins": int, "folds": int}
@@ -119,7 +120,7 @@ def main(
             f"calibrated one is {result['correct_share']:.3f}, the share that is right, for all: ISO's weightings "
             "confidence, calibrated and hard are not meaningful for these detections"
         )
-    stage.write_text(output, json.dumps(result, indent=1, sort_keys=True) + "\n")
+    write_text(output, json.dumps(result, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from jsonschema.exceptions import ValidationError
 
 from isopose import stage
 from isopose.errors import UserError
+from isopose.files import write_text
 
 
 def load(path: Path, overlay: Path | None = None) -> dict[str, Any]:
@@ -119,7 +120,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(output: Path = typer.Option(..., help="YAML file to write."), params: str = stage.PARAMS_OPTION) -> None:
     """Write the parameters that a run uses, overlay and command line included, beside its report."""
-    stage.write_text(output, yaml.safe_dump(json.loads(params), sort_keys=False, allow_unicode=True, width=120))
+    write_text(output, yaml.safe_dump(json.loads(params), sort_keys=False, allow_unicode=True, width=120))
 
 
 if __name__ == "__main__":

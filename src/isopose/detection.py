@@ -20,6 +20,7 @@ from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceSto
 from isopose.datasets.worker import Worker
 from isopose.errors import UserError
 from isopose.evaluation.detections import Quality
+from isopose.files import write_text
 from isopose.joint_sets import HUMAN36M, JOINT_SETS, JointSet
 from isopose.models.hrnet import ORIGIN, detect, fold_normalisation, load_estimator
 from isopose.rendering import view_frames
@@ -127,7 +128,7 @@ def run(
             if quality:
                 scores.add(clip, key.view, found, maps)
     if quality:
-        stage.write_text(quality, json.dumps(scores.summary(output.stat().st_size), indent=1, sort_keys=True) + "\n")
+        write_text(quality, json.dumps(scores.summary(output.stat().st_size), indent=1, sort_keys=True) + "\n")
 
 
 app = typer.Typer(add_completion=False)

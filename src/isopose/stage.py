@@ -11,22 +11,6 @@ import typer
 from tqdm import tqdm
 
 from isopose.errors import UserError
-from isopose.files import atomic_path, sha256, write_text
-
-__all__ = [
-    "MLFLOW_OPTION",
-    "PARAMS_OPTION",
-    "STORE_OPTION",
-    "atomic_path",
-    "parse_named",
-    "parse_params",
-    "run",
-    "seed_everything",
-    "set_threads",
-    "sha256",
-    "track_progress",
-    "write_text",
-]
 
 T = TypeVar("T")
 

@@ -81,9 +81,7 @@ def verdict(project: Project, changed: set[str], jobs: list[dict]) -> str:
     if done.returncode:
         assert changed, f"nothing has changed, and yet:\n{printed}"
         # Python itself says which of the modules that verify is made of cannot be read.
-        assert "Traceback" not in printed or any(path.startswith("src/") and path in printed for path in changed), (
-            printed
-        )
+        assert "Traceback" not in printed or any(_is_named(path, printed) for path in changed), printed
         return "told"
     missing = {path for path in changed if not (project.folder / path).exists()}
     needed = {path for job in jobs for path in [*job["inputs"], *job["outputs"]]}
@@ -93,6 +91,12 @@ def verdict(project: Project, changed: set[str], jobs: list[dict]) -> str:
         assert path in printed, f"{path} is not here, which went unnoticed"
     assert graph_of(project) == jobs, f"{sorted(changed)}: the job graph is another one, which went unnoticed"
     return "told as not here" if missing & needed else "nothing depends on it"
+
+
+def _is_named(path: str, printed: str) -> bool:
+    """Whether a module of src stands in what is printed, as a file or as Python names it."""
+    module = path.removeprefix("src/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    return path.startswith("src/") and (path in printed or f"'{module}'" in printed)
 
 
 def main() -> None:

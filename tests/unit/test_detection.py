@@ -235,13 +235,16 @@ def write_video(path, images, codec="libx264rgb", kind="rgb24"):
         container.mux(stream.encode(None))
 
 
+VIDEO = "S9/Videos/Walking 1.54138969.mp4"
+
+
 @pytest.fixture
 def recorded(lab, tmp_path):
     """A labelled store of Human3.6M with one clip, rendered, whose video is that rendering without loss."""
     camera = Camera(np.array([[250.0, 0, 127], [0, 250, 127], [0, 0, 1]]), np.eye(3), np.zeros(3), size=(IMAGE, IMAGE))
     joints, path = standing(FRAMES, 0), tmp_path / "recorded.h5"
     view = View("54138969", project(joints, camera), np.ones((FRAMES, 17), bool), seed=3)
-    attributes = {"trial": "Walking 1", "broken_video": "", "video_54138969": "S9/Videos/Walking 1.54138969.mp4"}
+    attributes = {"trial": "Walking 1", "broken_video": ""}
     attributes["boxes"] = np.tile([0.0, 0, IMAGE, IMAGE] - np.array([0.5]), (FRAMES, 1))
     names = ("S9_Walking_1", joints, np.ones(17, bool), "S9", "Walking", 50.0, "human36m")
     clip = Clip(*names, attributes, {"54138969": camera}, {"54138969": view})
@@ -249,7 +252,7 @@ def recorded(lab, tmp_path):
         store.write(clip)
     whole = np.tile([IMAGE / 2 - 0.5, IMAGE / 2 - 0.5, IMAGE], (FRAMES, 1))
     images = view_frames(clip, "54138969", whole, np.arange(FRAMES), IMAGE, "test")
-    write_video(tmp_path / "raw/human36m" / attributes["video_54138969"], images)
+    write_video(tmp_path / "raw/human36m" / VIDEO, images)
     return path, lab[1], images
 
 
@@ -280,8 +283,7 @@ def test_a_recorded_view_is_read_from_its_video(recorded, tmp_path):
 
 
 def test_a_recorded_view_without_its_video_is_never_rendered(recorded, tmp_path):
-    video = tmp_path / "raw/human36m/S9/Videos/Walking 1.54138969.mp4"
-    video.unlink()
+    (tmp_path / "raw/human36m" / VIDEO).unlink()
     with pytest.raises(UserError, match=r"Walking 1\.54138969\.mp4: is missing; expected a video"):
         detect_recorded(recorded, tmp_path)
     assert not (tmp_path / "detections.h5").exists()
@@ -296,7 +298,7 @@ def test_keypoints_of_a_video_are_where_its_pixels_are(recorded, tmp_path):
     place = np.stack([100 + 2.5 * np.arange(FRAMES), 90 + 1.5 * np.arange(FRAMES)], axis=1)
     spots = heatmaps.render(place[:, None].astype(np.float32), IMAGE, 4.0)[:, 0]
     images = np.repeat(np.rint(250 * spots).astype(np.uint8)[..., None], 3, -1)
-    write_video(tmp_path / "raw/human36m" / clip.attributes["video_54138969"], images, "libx264", "yuv420p")
+    write_video(tmp_path / "raw/human36m" / VIDEO, images, "libx264", "yuv420p")
     network = Blobs(17, 1.5)
     with Worker() as worker:
         recordings = Recordings("human36m", tmp_path / "raw/human36m", worker)

@@ -106,7 +106,7 @@ def test_human36m_videos_show_the_joints(raw, store):
         clip = clips[name]
         assert len(clip.joints3d) == 32
         for view in clip.views:
-            shown = frames(raw / "human36m" / clip.attributes[f"video_{view}"])
+            shown = frames(raw / f"human36m/{clip.subject}/Videos/{clip.attributes['trial']}.{view}.mp4")
             assert len(shown) == 32
             assert (shown[0].shape[1], shown[0].shape[0]) == clip.cameras[view].size
             for frame in (0, 20, 31):

@@ -28,8 +28,12 @@ try:
     # What absent datasets leave out stands on the page, with where to apply for them.
     RAW = Path(os.environ.get(RAW_VARIABLE) or "data/raw")
     config, ABSENCES = present_only(config, RAW)
-    READERS = {source["reader"] for source in config["sources"].values()}
-    CHECKSUMS = {name: raw_checksums.refresh(name, RAW) for name in sorted(READERS & {*OFFICIAL, *PHOTOGRAPHED})}
+    # The parts of each licensed dataset that sources read.
+    PARTS = {
+        name: {source.get("part", "") for source in config["sources"].values() if source["reader"] == name}
+        for name in sorted((*OFFICIAL, *PHOTOGRAPHED))
+    }
+    CHECKSUMS = {name: raw_checksums.refresh(name, RAW, sections=parts) for name, parts in PARTS.items() if parts}
 except UserError as error:
     raise WorkflowError(error)
 for absence in ABSENCES:

@@ -1,7 +1,7 @@
 """What of a track can run with the licensed datasets that are there, and by name what cannot, with those it lacks."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +22,17 @@ class Absence(NamedTuple):
     datasets: tuple[str, ...]
 
 
-def is_there(dataset: str, raw: Path) -> bool:
-    """Whether any label file of a licensed dataset lies under ``raw``; whether all do is its reader's business."""
-    return any(places(raw / dataset, part) for part in reader_module(dataset).FILES if not part.use)
+def is_there(dataset: str, raw: Path, section: str | None = None) -> bool:
+    """Whether any label file of a licensed dataset lies under ``raw``; whether all do is its reader's business.
+
+    section: the ``part`` that the source reads, of a dataset that has parts. An archive of any name proves nothing.
+    """
+    root = raw / dataset
+    labels = [part for part in reader_module(dataset).FILES if not part.use]
+    if any((root / part.instead).is_file() for part in labels):
+        return True
+    named = [part._replace(archive="") if "*" in part.archive else part for part in labels]
+    return any(places(root, part) for part in named if not section or part.section in ("", section))
 
 
 def short_folders(raw: Path, datasets: Iterable[str]) -> Iterator[str]:
@@ -49,38 +57,41 @@ def present_only(config: Mapping[str, Any], raw: Path) -> tuple[dict[str, Any], 
     UserError where no evaluation remains.
     """
     readers = {name: source["reader"] for name, source in config["sources"].items()}
-    absent = {reader for reader in readers.values() if reader in LICENSED and not is_there(reader, raw)}
+    absent = {
+        name
+        for name, source in config["sources"].items()
+        if source["reader"] in LICENSED and not is_there(source["reader"], raw, source.get("part"))
+    }
     if not absent:
         return dict(config), []
     left = copy.deepcopy(dict(config))
-    left["sources"] = {name: source for name, source in left["sources"].items() if readers[name] not in absent}
+    left["sources"] = {name: source for name, source in left["sources"].items() if name not in absent}
     absences = _drop_selections(left["evaluations"], readers, absent)
     if not left["evaluations"]:
         raise UserError(
-            f"params: track '{config['track']}' has no data: {', '.join(sorted(absent))} are not under {raw}; put the "
+            f"params: track '{config['track']}' has no data: {', '.join(sorted({readers[name] for name in absent}))} "
+            f"are not under {raw}; put the "
             "files there that docs/datasets/<dataset>.md lists; `python -m isopose.datasets check` says what is found"
         )
     lost = [
         name for name, kept in left["evaluations"].items() if "train2d" in config["evaluations"][name].keys() - kept
     ]
     if lost:
-        lacking = {reader for name in lost for reader in _readers(config["evaluations"][name], "train2d", readers)}
+        lacking = {
+            readers[selection["source"]] for name in lost for selection in config["evaluations"][name]["train2d"]
+        }
         absences += _drop_variants(left, tuple(sorted(lacking)))
     return left, absences
 
 
-def _readers(evaluation: Mapping[str, Any], role: str, readers: Mapping[str, str]) -> set[str]:
-    return {readers[selection["source"]] for selection in evaluation.get(role) or ()}
-
-
-def _drop_selections(evaluations: dict[str, Any], readers: Mapping[str, str], absent: Iterable[str]) -> list[Absence]:
-    """Take absent datasets out of the roles, and evaluations that cannot do without out of their mapping."""
+def _drop_selections(evaluations: dict[str, Any], readers: Mapping[str, str], absent: Collection[str]) -> list[Absence]:
+    """Take absent sources out of the roles, and evaluations that cannot do without out of their mapping."""
     lost: dict[str, set[str]] = {}
     absences = []
     for name, evaluation in evaluations.items():
         for role in [role for role in ROLES if evaluation.get(role)]:
-            lacking = _readers(evaluation, role, readers) & set(absent)
-            kept = [selection for selection in evaluation[role] if readers[selection["source"]] not in absent]
+            kept = [selection for selection in evaluation[role] if selection["source"] not in absent]
+            lacking = {readers[selection["source"]] for selection in evaluation[role] if selection not in kept}
             if kept:
                 evaluation[role] = kept
             elif role in ("train2d", "adaptation"):

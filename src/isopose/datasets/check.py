@@ -81,6 +81,8 @@ def check(name: str, root: Path | None, every: bool = False) -> Report:
             found = places(root, part)
             if not found and part.use:
                 report.without.setdefault(part.use, []).append(part.archive or part.inner)
+            elif not found and (root / part.instead).is_file():
+                there += 1
             elif not found:
                 report.missing.append(_missing(root, part))
             elif fault := _fault(found, part, worker, Path(scratch), every):

@@ -112,15 +112,13 @@ class Recordings:
 
 
 def _human36m(clip: Clip, camera: str) -> tuple[str, int]:
-    trial, path = clip.attributes["trial"], clip.attributes.get(f"video_{camera}")
-    if path is None or camera == clip.attributes["broken_video"]:
-        reason = "was not there when its clip was read" if path is None else "cannot be decoded, a known fault"
-        advice = "leave the view out" if path else "put it there and read the clips again"
+    path = f"{clip.subject}/Videos/{clip.attributes['trial']}.{camera}.mp4"
+    if camera == clip.attributes["broken_video"]:
         raise UserError(
-            f"human36m: the video {clip.subject}/Videos/{trial}.{camera}.mp4 {reason}; expected the pixels of the view "
-            f"{clip.id}/{camera}; {advice} (docs/datasets/human36m.md)"
+            f"human36m: the video {path} cannot be decoded, a known fault; expected the pixels of the view "
+            f"{clip.id}/{camera}; leave the view out (docs/datasets/human36m.md)"
         )
-    return str(path), 0
+    return path, 0
 
 
 def _humaneva(clip: Clip, camera: str) -> tuple[str, int]:

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from isopose.camera import Camera, project, world_to_camera
 from isopose.datasets.human36m_files import read_cdf, read_npz, read_npz_symmetry
 from isopose.datasets.human36m_metadata import FILE, Metadata, Trial, read_metadata
-from isopose.datasets.raw_files import Part, locate, places
+from isopose.datasets.raw_files import ASIDE, Part, locate, places
 from isopose.datasets.sources import check_known
 from isopose.datasets.store import Clip, View
 from isopose.datasets.worker import Worker
@@ -108,8 +108,14 @@ PARAMETERS = {"subjects": (list, NoneType), "actions": (list, NoneType)}
 
 
 def read_source(root: Path, cache: Path, options: Mapping[str, Any]) -> Iterator[Clip]:
-    """The clips that a source's parameters ask for."""
-    return read_clips(root, cache, options["subjects"] or SUBJECTS, options["actions"])
+    """The clips that a source's parameters ask for; of the community's file those of subjects without D3_Positions."""
+    subjects, actions = options["subjects"] or SUBJECTS, options["actions"]
+    check_known(subjects, SUBJECTS, "subject", "human36m")
+    others = [s for s in subjects if (root / NPZ).is_file() and not places(root, PARTS[s, "D3_Positions"])]
+    if official := [subject for subject in subjects if subject not in others]:
+        yield from read_clips(root, cache, official, actions)
+    if others:
+        yield from read_npz_clips(root, others, actions)
 
 
 def read_clips(
@@ -119,8 +125,8 @@ def read_clips(
 
     A view's joints2d are D2_Positions, or without that archive the projection of the joints. cache: where archives are
     unpacked. actions: of the 15, or None for all. Attributes: ``trial`` (the files' name), ``subaction``, ``split``,
-    ``shifted``, ``broken_video`` (a camera, or ""), ``frames2d_cut`` (frames that a 2D track had more), where there is
-    D2 ``projection_error`` (px, the largest median of a view), and ``video_<camera>`` for each video that is there.
+    ``shifted``, ``broken_video`` (a camera, or ""), ``frames2d_cut`` (frames that a 2D track had more), and where there
+    is D2 ``projection_error`` (px, the largest median of a view).
     """
     metadata = read_metadata(root)
     with Worker() as worker:
@@ -130,8 +136,7 @@ def read_clips(
             tracks = locate(root, part2d, cache) if places(root, part2d) else None
             for trial in trials:
                 joints = _joints(worker, poses / f"{trial.name}.cdf")
-                clip = _clip(subject, trial.name, joints, metadata.cameras[subject])
-                clip.attributes |= {"subaction": trial.subaction} | _videos(root, clip, trial.name)
+                clip = _clip(subject, trial, joints, metadata.cameras[subject])
                 for name, view in clip.views.items() if tracks is not None else ():
                     path = tracks / f"{trial.name}.{name}.cdf"
                     _replace(clip, view, path, _pose(worker, path, "D2_Positions"))
@@ -141,18 +146,26 @@ def read_clips(
 def read_npz_clips(
     root: Path, subjects: Sequence[str] = SUBJECTS, actions: Sequence[str] | None = None
 ) -> Iterator[Clip]:
-    """As :func:`read_clips`, from the community's data_3d_h36m.npz and metadata.xml; joints2d are projected."""
-    metadata, path = read_metadata(root), root / "data_3d_h36m.npz"
-    check_known(subjects, SUBJECTS, "subject", "human36m")
+    """As :func:`read_clips`, from the community's data_3d_h36m.npz and metadata.xml; joints2d are projected.
+
+    A trial that the file lacks is an error, but for those of a broken video, which its makers left out.
+    """
+    metadata, path = read_metadata(root), root / NPZ
     with Worker(NPZ_SECONDS) as worker:
-        for subject in subjects:
-            poses = worker.read(read_npz, path, "data_3d_h36m.npz of VideoPose3D", "positions_3d", subject)
-            for trial in sorted(name for name in poses if actions is None or action_of(name) in actions):
-                if poses[trial].ndim != 3 or poses[trial].shape[1:] != (32, 3) or not len(poses[trial]):
+        for subject, trials in _trials(metadata, subjects, actions):
+            found = worker.read(read_npz, path, f"{NPZ} of VideoPose3D", "positions_3d", subject)
+            poses = {clip_id(subject, name): pose for name, pose in found.items()}
+            for trial in trials:
+                pose = poses.get(clip_id(subject, trial.name))
+                if pose is None and (subject, trial.name) in BROKEN_VIDEOS:
+                    continue
+                if pose is None:
+                    raise UserError(f"{path}: has no {subject} {trial.name}; expected all trials; download it again")
+                if pose.ndim != 3 or pose.shape[1:] != (32, 3) or not len(pose):
                     raise UserError(
-                        f"{path}: {subject} {trial} is {poses[trial].shape}; expected (F, 32, 3); download it again"
+                        f"{path}: {subject} {trial.name} is {pose.shape}; expected (F, 32, 3); download it again"
                     )
-                joints = _checked(path, poses[trial][:, list(JOINT_INDICES)])
+                joints = _checked(path, pose[:, list(JOINT_INDICES)])
                 yield _clip(subject, trial, joints, metadata.cameras[subject])
 
 
@@ -280,20 +293,21 @@ def _checked(path: Path, points: np.ndarray) -> np.ndarray:
     return points
 
 
-def _clip(subject: str, trial: str, joints: np.ndarray, cameras: Mapping[str, Camera]) -> Clip:
+def _clip(subject: str, trial: Trial, joints: np.ndarray, cameras: Mapping[str, Camera]) -> Clip:
     clip = Clip(
-        id=clip_id(subject, trial),
+        id=clip_id(subject, trial.name),
         joints3d=joints.astype(np.float32),
         joint_valid=np.ones(NUM_JOINTS, bool),
         subject=subject,
-        action=action_of(trial),
+        action=action_of(trial.name),
         fps=FPS,
         source="human36m",
         attributes={
-            "trial": trial,
+            "trial": trial.name,
+            "subaction": trial.subaction,
             "split": "test" if subject in TEST_SUBJECTS else "train",
-            "shifted": (subject, trial) in SHIFTED,
-            "broken_video": BROKEN_VIDEOS.get((subject, trial), ""),
+            "shifted": (subject, trial.name) in SHIFTED,
+            "broken_video": BROKEN_VIDEOS.get((subject, trial.name), ""),
             "frames2d_cut": 0,
         },
         cameras=dict(cameras),
@@ -303,7 +317,7 @@ def _clip(subject: str, trial: str, joints: np.ndarray, cameras: Mapping[str, Ca
             pixels = project(world_to_camera(joints, camera), camera)
         except ValueError as error:
             raise UserError(
-                f"human36m: {subject} {trial}, camera {name}: {error}; download poses and code again"
+                f"human36m: {subject} {trial.name}, camera {name}: {error}; download poses and code again"
             ) from error
         clip.views[name] = View(name, pixels.astype(np.float32))
     return clip
@@ -326,18 +340,20 @@ def _replace(clip: Clip, view: View, path: Path, track: np.ndarray) -> None:
     clip.attributes["frames2d_cut"] = max(len(track) - frames, clip.attributes["frames2d_cut"])
 
 
-def _videos(root: Path, clip: Clip, trial: str) -> dict[str, str]:
-    """Paths, relative to ``root``, of the videos that are there."""
-    names = {camera: Path(clip.subject, "Videos", f"{trial}.{camera}.mp4") for camera in clip.cameras}
-    return {f"video_{camera}": path.as_posix() for camera, path in names.items() if (root / path).is_file()}
-
-
 def _poses(subject: str, kind: str, count: int, use: str = "") -> Part:
-    look = partial(read_cdf, columns=_COLUMNS[kind])
     return Part(
-        f"{subject}/MyPoseFeatures/{kind}", f"Poses_{kind}_{subject}.tgz", "", use, "*.cdf", count=count, look=look
+        f"{subject}/MyPoseFeatures/{kind}",
+        f"Poses_{kind}_{subject}.tgz",
+        use=use,
+        sample="*.cdf",
+        count=count,
+        look=partial(read_cdf, columns=_COLUMNS[kind]),
+        instead=NPZ if kind == "D3_Positions" else "",
     )
 
+
+NPZ = "data_3d_h36m.npz"
+"""The community's poses, read of subjects whose D3_Positions are not there."""
 
 PARTS = {
     (subject, kind): _poses(subject, kind, *rest)
@@ -345,7 +361,11 @@ PARTS = {
     for kind, *rest in (
         ("D3_Positions", 30),
         ("D2_Positions", 120, "2D tracks: joints are projected"),
-        ("D3_Angles", 30, "human dynamics"),
+        ("D3_Angles", 30, ASIDE),
     )
 }
-FILES = (FILE, *PARTS.values(), *(Part(f"{s}/Videos", use="images", sample="*.mp4") for s in SUBJECTS))
+FILES = (
+    FILE,
+    *PARTS.values(),
+    *(Part(f"{s}/Videos", use="images", sample="*.mp4", count=120) for s in SUBJECTS),
+)

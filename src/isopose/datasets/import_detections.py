@@ -21,6 +21,7 @@ from isopose.datasets.images import to_skeleton
 from isopose.datasets.store import Clip, Detections, DetectionStore, SequenceStore, ViewKey, select
 from isopose.errors import UserError
 from isopose.evaluation.detections import Quality
+from isopose.files import write_text
 from isopose.skeleton import NUM_JOINTS
 
 PARAMETERS = {"reader": str, "selections": list, "margin": float, "smoothing": int, "map_size": int}
@@ -179,7 +180,7 @@ def run(
                 "views); expected every view of the selection; narrow it in params.yaml, or give another file"
             )
     if quality:
-        stage.write_text(quality, json.dumps(scores.summary(output.stat().st_size), indent=1, sort_keys=True) + "\n")
+        write_text(quality, json.dumps(scores.summary(output.stat().st_size), indent=1, sort_keys=True) + "\n")
     notes = [f"{len(views) - len(lacking)} views", f"{cut} frames after the end of their clips cut"]
     notes += [f"no confidence in {unsure} of them, so 1 for every joint"] if unsure else []
     notes += [f"left out, as a video of the trial is broken: {', '.join(left_out)}"] if left_out else []

@@ -313,7 +313,7 @@ def _locate_test(root: Path, name: str) -> tuple[Path, str]:
 
 
 def _test_part(name: str, look: Callable[[Path], Any] | None = None) -> Part:
-    return Part(f"{TEST_FOLDERS[1]}/{name}", TEST_ZIP, preferred=f"{TEST_FOLDERS[0]}/{name}", look=look)
+    return Part(f"{TEST_FOLDERS[1]}/{name}", TEST_ZIP, preferred=f"{TEST_FOLDERS[0]}/{name}", look=look, section="test")
 
 
 def read_test_mat(path: Path, member: str = "") -> Arrays:
@@ -443,8 +443,8 @@ FILES = (
         part
         for name in SEQUENCES
         for part in (
-            Part(f"{name}/annot.mat", look=partial(check_variables, names=TRAIN_VARIABLES)),
-            Part(f"{name}/camera.calibration", look=read_calibration),
+            Part(f"{name}/annot.mat", look=partial(check_variables, names=TRAIN_VARIABLES), section="train"),
+            Part(f"{name}/camera.calibration", look=read_calibration, section="train"),
         )
     ),
     *(_test_part(f"{name}/annot_data.mat", read_test_mat) for name in TEST_SEQUENCES),

@@ -5,10 +5,10 @@ rerun all that was made from them.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from isopose.datasets.raw_files import CACHE, Part, listed, places
+from isopose.datasets.raw_files import ASIDE, CACHE, Part, listed, places
 from isopose.datasets.sources import reader_module
 from isopose.errors import UserError
 from isopose.files import sha256, write_text
@@ -17,16 +17,17 @@ from isopose.stage import track_progress
 _SHOWN_FROM = 100 << 20  # bytes to read that take long enough for a progress bar
 
 
-def refresh(reader: str, raw: Path, cache: Path = CACHE) -> Path:
+def refresh(reader: str, raw: Path, cache: Path = CACHE, sections: Collection[str] = ()) -> Path:
     """Write the SHA-256 of each label file by its path under the dataset's folder, unless this stands already.
 
+    sections: the ``part`` of each source that reads the dataset; a label file that only another would read is left out.
     A file whose size and time of change are those of last time is not read again. Returns the JSON file. Errors:
     UserError where a label file cannot be read.
     """
     root, path = raw / reader, path_of(reader, cache)
     known_file = path.with_suffix(".known.json")
     known = _read(known_file)
-    status = {file: file.stat() for file in label_files(root, reader_module(reader).FILES)}
+    status = {file: file.stat() for file in label_files(root, reader_module(reader).FILES, sections)}
     names = {file: f"{file.absolute()} {found.st_size} {found.st_mtime_ns}" for file, found in status.items()}
     unread = [file for file in status if names[file] not in known]
     size = sum(status[file].st_size for file in unread)
@@ -45,17 +46,27 @@ def path_of(reader: str, cache: Path = CACHE) -> Path:
     return cache / "checksums" / f"{reader}.json"
 
 
-def label_files(root: Path, parts: Iterable[Part]) -> list[Path]:
-    """The files of a dataset that are there, but for its images and videos; of an unpacked folder those of its kind.
+def label_files(root: Path, parts: Iterable[Part], sections: Collection[str] = ()) -> list[Path]:
+    """The files of a dataset that are there and that clips are made from; of an unpacked folder those of its kind.
+
+    sections: as in :func:`refresh`; without any, those of all.
 
     Errors: UserError where a folder cannot be read.
     """
-    found = {part: places(root, part) for part in parts if part.use != "images"}
+    found = {
+        part: places(root, part) or [file for file in [root / part.instead] if file.is_file()]
+        for part in parts
+        if _counts(part, sections)
+    }
     try:
         files = [file for part, places_ in found.items() for place in places_ for file in _files(place, part)]
     except OSError as error:
         raise UserError(_unreadable(Path(error.filename or root), error)) from error
     return sorted(set(files))
+
+
+def _counts(part: Part, sections: Collection[str]) -> bool:
+    return part.use not in ("images", ASIDE) and (not sections or not part.section or part.section in sections)
 
 
 def _files(place: Path, part: Part) -> list[Path]:

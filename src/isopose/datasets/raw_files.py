@@ -20,6 +20,9 @@ CACHE = Path(".cache/isopose")
 MOST_MEMBERS = 1_000_000
 """Members an archive may have (Penn Action, the largest here, has about 170,000)."""
 
+ASIDE = "reading from Python"
+"""The use of parts that no workflow reads."""
+
 MOST_BYTES = 8 << 30
 """Bytes that may be unpacked from one archive; images are read where they are."""
 
@@ -31,7 +34,8 @@ class Part(NamedTuple):
     archive: what it comes in, or a pattern of that, or "" where it comes as it is; preferred: another path under the
     dataset's folder that is looked at first; use: what it is for, or "" if the labels need it; sample, count: of a
     folder, the pattern of the files in it, and how many there are; look: raises where a file, the first of a folder,
-    has not the layout that the reader takes; checksum: SHA-256, where one is published.
+    has not the layout that the reader takes; checksum: SHA-256, where one is published; section: the source's ``part``
+    that alone reads it, or "" for all; instead: a file under the dataset's folder that does without it, or "".
     """
 
     inner: str
@@ -42,6 +46,8 @@ class Part(NamedTuple):
     count: int = 1
     look: Callable[[Path], Any] | None = None
     checksum: str = ""
+    section: str = ""
+    instead: str = ""
 
 
 class Member(NamedTuple):

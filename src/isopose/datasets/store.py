@@ -256,13 +256,17 @@ class SequenceStore(_Store):
 
     def matches(self, clip_id: str, selection: Mapping[str, Any]) -> bool:
         """Whether a clip has the subject, action and speed a selection asks for (a missing list asks for any)."""
+        found = self.traits(clip_id)
+        return all(selection.get(key) is None or value in selection[key] for key, value in found.items())
+
+    def traits(self, clip_id: str) -> dict[str, Any]:
+        """A clip's subject, action and speed, by the names of a selection's lists."""
         group = self._file[clip_id]
-        found = {
+        return {
             "subjects": group.attrs["subject"],
             "actions": group.attrs["action"],
             "speeds": group["attributes"].attrs.get("speed", 1.0),
         }
-        return all(selection.get(key) is None or value in selection[key] for key, value in found.items())
 
     def view_names(self, clip_id: str) -> list[str]:
         """Names of a clip's views."""
@@ -322,14 +326,18 @@ def select(stores: Mapping[str, Path], selections: list[dict[str, Any]]) -> list
     """Views that a role's selections name.
 
     A selection: ``source`` (a key of ``stores``), ``cameras``, ``occluded`` (bool), and optionally ``subjects``,
-    ``actions``, ``speeds``. A selection that finds nothing is an error: a role is never silently empty.
+    ``actions``, ``speeds``. A selection that finds nothing, and a name in it that no clip of the source has, is an
+    error: a role is never silently empty or smaller.
     """
     keys: list[ViewKey] = []
     for selection in selections:
         source = selection["source"]
         suffix = OCCLUDED if selection.get("occluded") else ""
         wanted = {camera + suffix for camera in selection["cameras"]}
+        if source not in stores:
+            raise UserError(f"the selection {selection} is of '{source}'; give --store {source}=PATH")
         with SequenceStore(stores[source]) as store:
+            _check_known(store, selection)
             clips = [clip for clip in store.clips() if store.matches(clip, selection)]
             found = [ViewKey(source, c, v) for c in clips for v in store.view_names(c) if v in wanted]
         if not found:
@@ -340,6 +348,18 @@ def select(stores: Mapping[str, Path], selections: list[dict[str, Any]]) -> list
     if len(set(keys)) < len(keys):
         raise UserError(f"two selections name the same view: {selections}; make them disjoint in params.yaml")
     return keys
+
+
+def _check_known(store: SequenceStore, selection: Mapping[str, Any]) -> None:
+    """Refuse a subject, action or speed that no clip has."""
+    clips = [store.traits(clip) for clip in store.clips()]
+    for key in ("subjects", "actions", "speeds"):
+        known = {traits[key] for traits in clips}
+        if unknown := [value for value in selection.get(key) or () if value not in known]:
+            raise UserError(
+                f"{store.path}: no clip has '{unknown[0]}', which the selection {selection} names in its {key}; "
+                f"expected one of {', '.join(map(str, sorted(known)))}; check params.yaml and the dataset's files"
+            )
 
 
 class _ViewStore(_Store):

@@ -21,6 +21,7 @@ from isopose.arrays import check_array
 from isopose.datasets.store import OCCLUDED, Clip, PoseStore, SequenceStore, View, ViewKey
 from isopose.errors import UserError
 from isopose.evaluation import bootstrap, metrics, protocols
+from isopose.files import write_text
 from isopose.occlusion.rectangles import covered, run_lengths
 
 PARAMETERS = {"bootstrap_samples": int}
@@ -57,9 +58,9 @@ def main(
     """Score poses against the truth: MPJPE, P-MPJPE, N-MPJPE, MPJVE, acceleration error, PCK and AUC."""
     options = stage.parse_params(params, PARAMETERS)
     scores = score(poses, stage.parse_named(store))
-    stage.write_text(output, scores.to_csv(index=False, float_format="%.3f", lineterminator="\n"))
+    write_text(output, scores.to_csv(index=False, float_format="%.3f", lineterminator="\n"))
     overall = summarise(scores, options["bootstrap_samples"])
-    stage.write_text(metrics, json.dumps(overall, indent=1) + "\n")
+    write_text(metrics, json.dumps(overall, indent=1) + "\n")
 
 
 def score(poses: Path, stores: Mapping[str, str | Path]) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from isopose.evaluation.dynamics import (
     predict_future,
     zero_velocity,
 )
+from isopose.files import write_text
 from isopose.models.lifter import Lifter
 
 PARAMETERS = {"threads": int, "device": str}
@@ -141,7 +142,7 @@ def main(
     model = Lifter.load(lifter).to(options["device"])
     stores = {name: Path(path) for name, path in stage.parse_named(store).items()}
     table = forecast(detections, model, stores)
-    stage.write_text(output, table.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+    write_text(output, table.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
 
 
 if __name__ == "__main__":

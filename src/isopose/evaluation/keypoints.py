@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from isopose.arrays import check_array
 from isopose.camera import Camera, check_before_camera
@@ -56,6 +55,8 @@ def auroc(confidence: np.ndarray, visible: np.ndarray) -> float:
 
     ``confidence`` and ``visible`` are of one shape. ValueError for a confidence that is NaN.
     """
+    from sklearn.metrics import roc_auc_score  # here: its import is slow, and most jobs need no such score
+
     check_array("confidence", confidence, visible.shape, finite=True)
     labels = np.ravel(visible)
     if labels.all() or not labels.any():

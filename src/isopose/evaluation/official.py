@@ -20,6 +20,7 @@ from isopose.evaluation import protocols
 from isopose.evaluation.evaluate import read_pairs
 from isopose.evaluation.joint_adaptation import JointAdaptation, common_joints, p_mpjpe_3dpw
 from isopose.evaluation.metrics import p_mpjpe
+from isopose.files import write_text
 
 HUMANEVA_ACTIONS = ("Walking", "Jog")
 """Actions of Table 4, in its order; the average is of their cells alone, so that it stands beside the field's."""
@@ -69,7 +70,7 @@ def main(
     scores = PROTOCOLS[protocol](views)
     if fit_poses:
         scores += adapted(views, read_views(fit_poses, stage.parse_named(fit_store, "--fit-store")))
-    stage.write_text(output, pd.DataFrame(scores).to_csv(index=False, float_format="%.3f", lineterminator="\n"))
+    write_text(output, pd.DataFrame(scores).to_csv(index=False, float_format="%.3f", lineterminator="\n"))
 
 
 def read_views(poses: Path, stores: Mapping[str, str | Path]) -> list[Scored]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logit
 
+from isopose.arrays import check_array
 from isopose.errors import UserError
 
 PEAK_MARGIN = 1e-3
@@ -81,7 +82,11 @@ class Calibrator:
 
     @classmethod
     def fit(cls, kind: str, confidence: np.ndarray, correct: np.ndarray) -> Calibrator:
-        """Fit to raw peaks and whether each detection was right, both of one shape."""
+        """Fit to raw peaks and whether each detection was right, both of one shape.
+
+        Errors: ValueError for peaks that are NaN or infinite, UserError for what no map can be fitted to.
+        """
+        check_array("confidence", confidence, np.shape(correct), finite=True)
         if kind not in _FIT:
             raise UserError(f"calibration kind {kind!r} is unknown; expected one of {', '.join(KINDS)}")
         correct = np.ravel(correct).astype(bool)

@@ -14,10 +14,12 @@ import typer
 from torch import Tensor
 
 from isopose import stage, tracking
+from isopose.arrays import check_array
 from isopose.camera import Camera, undistort
 from isopose.crops import crop_intrinsics, image_to_crop
 from isopose.datasets.store import Detections, DetectionStore, PoseStore, SequenceStore, ViewKey
 from isopose.errors import UserError
+from isopose.files import write_text
 from isopose.iso.calibration import Calibrator
 from isopose.iso.optimise import FARTHEST_START, optimise, start_gap
 from isopose.iso.projection import Fit, perspective, torso, weak_perspective
@@ -26,6 +28,7 @@ from isopose.iso.weights import weighting
 from isopose.models.discriminator import Discriminator
 from isopose.models.embedding import Observations
 from isopose.models.lifter import Lifter, observe
+from isopose.skeleton import NUM_JOINTS
 
 PARAMETERS = {
     "weighting": dict,
@@ -93,7 +96,7 @@ def main(
             log.history(name, values)
         log.summary({"mpjpe_before": table["mpjpe"].iloc[0], "mpjpe_after": table["mpjpe"].iloc[-1]})
         table.index.name = "iteration"
-        stage.write_text(trace, table.to_csv(float_format="%.6g", lineterminator="\n"))
+        write_text(trace, table.to_csv(float_format="%.6g", lineterminator="\n"))
 
 
 def chosen_options(selection: Path) -> dict[str, Any]:
@@ -206,18 +209,26 @@ def _views(
     for key in poses.keys():  # noqa: SIM118 (not a dict)
         if key.source not in stores:
             raise UserError(f"{poses.path}: holds poses of '{key.source}'; give --store {key.source}=PATH")
-        found = detections.read(key)
+        found, pose = detections.read(key), poses.read(key)
+        _check_poses(poses, key, pose, len(found.keypoints))
         clip = read_clip(key.source, key.clip)
         joints, camera = clip.camera_joints(key.view), clip.cameras[clip.views[key.view].camera]
         yield _View(
             key,
-            poses.read(key),
+            pose,
             _pinhole_keypoints(found, camera).astype(np.float32),
             calibrator(found.confidence).astype(np.float32),
             np.where(clip.joint_valid[:, None], joints - joints[:, :1], np.float32(np.nan)),
             *crop_intrinsics(camera.K, found.boxes, found.map_size),
             _observe(detections, key, found, camera, lifter.uses_maps) if lifter else None,
         )
+
+
+def _check_poses(store: PoseStore, key: ViewKey, pose: np.ndarray, frames: int) -> None:
+    try:
+        check_array("poses", pose, (frames, NUM_JOINTS, 3), finite=True)
+    except ValueError as error:
+        raise UserError(f"{store.path}: '{key}': {error}; make it again from the detections") from error
 
 
 def _observe(store: DetectionStore, key: ViewKey, found: Detections, camera: Camera, with_maps: bool) -> Observations:

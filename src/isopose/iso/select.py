@@ -10,6 +10,7 @@ import typer
 
 from isopose import stage
 from isopose.errors import UserError
+from isopose.files import write_text
 
 app = typer.Typer(add_completion=False)
 
@@ -27,7 +28,7 @@ def main(
     options = stage.parse_params(params, {"weightings": dict})["weightings"]
     errors = {name: _errors(Path(path)) for name, path in stage.parse_named(trace, "--trace").items()}
     selection = select(errors, [name for name in errors if name not in control])
-    stage.write_text(output, json.dumps(selection | {"options": options[selection["selected"]]}, indent=1) + "\n")
+    write_text(output, json.dumps(selection | {"options": options[selection["selected"]]}, indent=1) + "\n")
 
 
 def select(errors: Mapping[str, pd.Series], candidates: list[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from isopose import stage, tracking
 from isopose.errors import UserError
+from isopose.files import write_text
 from isopose.reporting.tables import read_json
 
 
@@ -157,7 +158,7 @@ def write_page(
         records=link(records, output),
         made={name: value for name, value in made.items() if value},
     )
-    stage.write_text(output, page)
+    write_text(output, page)
 
 
 def revision() -> str:

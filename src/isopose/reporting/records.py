@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from isopose import stage, tracking
+from isopose.files import write_text
 
 app = typer.Typer(add_completion=False)
 
@@ -17,7 +18,7 @@ def main(
     """Copy run records into one folder."""
     for path in record:
         key = tracking.read_record(path)["key"]
-        stage.write_text(output / f"{key.split('/', 1)[-1]}.json", path.read_text(encoding="utf-8"))
+        write_text(output / f"{key.split('/', 1)[-1]}.json", path.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from isopose import stage
 from isopose.errors import UserError
+from isopose.files import atomic_path
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, AMBER, GREY, INK = "#56B4E9", "#E69F00", "#8A8A8A", "#222222"
@@ -59,7 +59,7 @@ def figure(output: Path, note: str) -> Iterator[Figure]:
         yield chart
         chart.supxlabel(note, fontsize=8, color=GREY, x=0.99, ha="right")
         for path, entries in metadata.items():
-            with stage.atomic_path(path) as temporary:
+            with atomic_path(path) as temporary:
                 chart.savefig(temporary, metadata=entries)
 
 

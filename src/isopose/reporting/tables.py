@@ -20,6 +20,7 @@ import typer
 from isopose import stage
 from isopose.errors import UserError
 from isopose.evaluation import bootstrap
+from isopose.files import write_text
 from isopose.reporting import published
 
 METRICS = {"mpjpe": "MPJPE", "p_mpjpe": "P-MPJPE"}
@@ -532,10 +533,10 @@ def write(output: Path, data: pd.DataFrame, view: pd.DataFrame, note: str) -> No
     """Write ``data`` to the CSV ``output`` and ``view`` with its note to the .md and .tex beside it."""
     if output.suffix != ".csv":
         raise UserError(f"--output: is '{output}'; expected a name ending in .csv; the others are written beside it")
-    stage.write_text(output, data.to_csv(index=False, float_format="%.3f", lineterminator="\n"))
+    write_text(output, data.to_csv(index=False, float_format="%.3f", lineterminator="\n"))
     align = ("left", *["right"] * (view.shape[1] - 1))
     body = view.to_markdown(index=False, disable_numparse=True, colalign=align)
-    stage.write_text(output.with_suffix(".md"), f"{body}\n\n{note}\n")
+    write_text(output.with_suffix(".md"), f"{body}\n\n{note}\n")
     latex = view.to_latex(
         index=False,
         escape=True,
@@ -545,7 +546,7 @@ def write(output: Path, data: pd.DataFrame, view: pd.DataFrame, note: str) -> No
     )
     for sign, command in LATEX_SIGNS.items():
         latex = latex.replace(sign, command)
-    stage.write_text(output.with_suffix(".tex"), latex)
+    write_text(output.with_suffix(".tex"), latex)
 
 
 LATEX_SIGNS = {"±": r"$\pm$", "σ": r"$\sigma$", "–": "--"}

@@ -42,6 +42,26 @@ def test_everything_runs_where_everything_is_there(paper, tmp_path):
     assert present_only(paper, tmp_path) == (before, [])
 
 
+def test_files_of_another_part_are_no_data_of_a_source(paper, tmp_path):
+    fill(tmp_path, "mpi_inf_3dhp")
+    training = tmp_path / "mpi_inf_3dhp/S1/Seq1/annot.mat"
+    training.parent.mkdir(parents=True)
+    training.touch()
+    assert is_there("mpi_inf_3dhp", tmp_path, "train") and not is_there("mpi_inf_3dhp", tmp_path, "test")
+    left, found = present_only(paper, tmp_path)
+    assert "mpi_inf_3dhp_test" not in left["sources"] and "mpi_inf_3dhp" not in left["evaluations"]
+    assert [(absence.what, absence.datasets) for absence in found] == [("mpi_inf_3dhp", ("mpi_inf_3dhp",))]
+
+
+def test_an_archive_of_any_name_is_no_dataset_and_the_communitys_poses_are(tmp_path):
+    root = tmp_path / "human36m"
+    root.mkdir()
+    (root / "pictures.zip").touch()
+    assert not is_there("human36m", tmp_path)
+    (root / "data_3d_h36m.npz").touch()
+    assert is_there("human36m", tmp_path)
+
+
 def test_embedded_data_need_no_files(tmp_path):
     config = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert present_only(config, tmp_path / "nowhere") == (config, [])

@@ -360,7 +360,7 @@ def test_what_the_labels_do_without_is_told_by_its_use(name, dataset):
     assert list(report.without) == ["images"] and len(report.without["images"]) == 7
     assert f"  without  {', '.join(report.without['images'])} (for images alone)" in report.lines()
     shutil.rmtree(dataset / "S11/MyPoseFeatures/D3_Angles")
-    assert checked(dataset).without["human dynamics"] == ["Poses_D3_Angles_S11.tgz"]
+    assert checked(dataset).without["reading from Python"] == ["Poses_D3_Angles_S11.tgz"]
 
 
 FOOTAGE = {
@@ -450,3 +450,11 @@ def test_unknown_names_and_folders_are_refused(tmp_path):
     assert isinstance(done.exception, UserError) and "no dataset 'kinect'; expected one of" in str(done.exception)
     done = command(raw=tmp_path / "nowhere")
     assert f"nowhere: no such folder; set {RAW_VARIABLE}" in str(done.exception)
+
+
+def test_the_communitys_poses_do_in_the_place_of_the_official_ones(tmp_path):
+    root = tmp_path / "human36m"
+    human36m.Release(root).add_metadata()
+    (root / "data_3d_h36m.npz").write_bytes(b"poses")
+    report = checked(root)
+    assert report.status == "found" and report.there == report.needed == 8

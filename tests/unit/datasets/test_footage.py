@@ -361,8 +361,9 @@ def test_a_trial_of_human36m_is_read_from_its_video(tmp_path, worker):
     assert [number_of(image) for image in seen] == [0, 39, 20]
     slow = footage_of("human36m", official.resample(clip, 10.0), "55011271")
     assert slow.frames.tolist() == [0, 5, 10, 15, 20, 25, 30, 35]
-    with pytest.raises(UserError, match=r"S9/Videos/Walking 1\.60457274\.mp4 was not there.*docs/datasets/human36m.md"):
-        footage_of("human36m", clip, "60457274")
+    absent = footage_of("human36m", clip, "60457274")
+    with pytest.raises(UserError, match=r"S9/Videos/Walking 1\.60457274\.mp4: is missing.*docs/datasets/human36m.md"):
+        read_crops(release.root, absent, np.tile(WHOLE, (40, 1)), np.array([0]), SIZE, worker)
     clip.attributes["broken_video"] = "55011271"
     with pytest.raises(UserError, match=r"Walking 1\.55011271\.mp4 cannot be decoded, a known fault; .*leave the view"):
         footage_of("human36m", clip, "55011271")

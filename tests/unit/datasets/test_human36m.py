@@ -3,6 +3,7 @@ import io
 import os
 import pickle
 import re
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -185,20 +186,6 @@ def test_packed_or_unpacked_is_the_same(small, tmp_path):
     assert clip.attributes == unpacked[clip_id].attributes and "projection_error" in clip.attributes
 
 
-def test_videos_that_are_there_are_named(release, clips, tmp_path):
-    assert not [key for clip in clips.values() for key in clip.attributes if key.startswith("video_")]
-    copy = official.Release(tmp_path / "raw", release.rig)
-    copy.add_metadata()
-    for name in ("Posing", "Posing 1"):
-        copy.add("S7", name, 5, with_2d=False)
-    video = copy.root / "S7/Videos/Posing 1.58860488.mp4"
-    video.parent.mkdir()
-    video.touch()
-    found = read(copy, tmp_path, subjects=["S7"], actions=["Posing"])
-    videos = {key: value for key, value in found["S7_Posing_1"].attributes.items() if key.startswith("video_")}
-    assert videos == {"video_58860488": "S7/Videos/Posing 1.58860488.mp4"}
-
-
 def test_a_clip_survives_the_store(clips, tmp_path):
     clip = clips["S11_Directions"]
     with SequenceStore.create(tmp_path / "store.h5") as store:
@@ -262,13 +249,31 @@ def npz(release, tmp_path_factory):
 
 
 def test_the_communitys_poses_are_the_same_clips(clips, npz):
-    found = {clip.id: clip for clip in human36m.read_npz_clips(npz, ["S9", "S11"])}
+    asked = ({"subjects": ["S9"], "actions": None}, {"subjects": ["S11"], "actions": ["Directions"]})
+    found = {clip.id: clip for options in asked for clip in human36m.read_source(npz, npz, options)}
     assert set(found) == set(clips) - {"S11_Directions"}
     for clip_id, clip in found.items():
         np.testing.assert_allclose(clip.joints3d, clips[clip_id].joints3d, atol=1e-6)
-        assert clip.attributes["shifted"] == clips[clip_id].attributes["shifted"]
+        same = ("trial", "subaction", "split", "shifted", "broken_video")
+        assert {key: clip.attributes[key] for key in same} == {key: clips[clip_id].attributes[key] for key in same}
         for name, view in clip.views.items():
             np.testing.assert_allclose(view.joints2d, clips[clip_id].views[name].joints2d, atol=1e-3)
+
+
+def test_the_communitys_poses_are_those_of_subjects_without_official_ones(release, npz, tmp_path):
+    copy = official.Release(tmp_path / "raw", release.rig)
+    copy.add_metadata()
+    copy.add("S7", "Posing", 5)
+    copy.add("S7", "Posing 1", 5)
+    shutil.copy(npz / human36m.NPZ, copy.root)
+    options = {"subjects": ["S9", "S7"], "actions": ["Posing"]}
+    found = {clip.id: len(clip.joints3d) for clip in human36m.read_source(copy.root, tmp_path, options)}
+    assert found == {"S7_Posing_1": 5, "S7_Posing": 5, "S9_Posing_1": 4, "S9_Posing": 4}
+
+
+def test_a_trial_that_the_communitys_file_lacks_is_told(npz):
+    with pytest.raises(UserError, match=r"data_3d_h36m.npz: has no S11 Eating 1; expected all trials"):
+        next(human36m.read_source(npz, npz, {"subjects": ["S11"], "actions": ["Eating"]}))
 
 
 def test_the_communitys_detections_belong_to_views(release, clips, npz):

@@ -109,3 +109,21 @@ def test_a_folder_that_may_not_be_read_is_named(raw, tmp_path):
             refresh("penn_action", raw, tmp_path / "cache")
     finally:
         labels.chmod(0o755)
+
+
+def test_files_that_no_source_of_the_track_reads_do_not_count(tmp_path):
+    """Training files of MPI-INF-3DHP where the test set alone is read, and Human3.6M's angles, which no rule reads."""
+    raw, cache = tmp_path / "raw", tmp_path / "cache"
+    names = ("mpi_inf_3dhp/S1/Seq1/annot.mat", "mpi_inf_3dhp/mpi_inf_3dhp_test_set/TS1/annot_data.mat")
+    for name in (*names, "human36m/Poses_D3_Positions_S1.tgz", "human36m/Poses_D3_Angles_S1.tgz"):
+        (raw / name).parent.mkdir(parents=True, exist_ok=True)
+        (raw / name).touch()
+
+    def listed(reader, sections=()):
+        return [*json.loads(refresh(reader, raw, cache, sections).read_text())]
+
+    assert listed("mpi_inf_3dhp", {"test"}) == ["mpi_inf_3dhp_test_set/TS1/annot_data.mat"]
+    assert len(listed("mpi_inf_3dhp", {"test", "train"})) == 2
+    assert listed("human36m", {""}) == ["Poses_D3_Positions_S1.tgz"]
+    (raw / "human36m/data_3d_h36m.npz").touch()  # in the place of the others'
+    assert listed("human36m", {""}) == ["Poses_D3_Positions_S1.tgz", "data_3d_h36m.npz"]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -77,15 +79,30 @@ def test_selections_filter_by_subject_speed_and_occlusion(tmp_path):
 
 
 def test_an_empty_or_overlapping_selection_is_refused(tmp_path):
-    write(tmp_path / "s.h5", make_clip("a"))
+    write(tmp_path / "s.h5", make_clip("a"), replace(make_clip("b", "S2"), action="jogging"))
     stores = {"toy": tmp_path / "s.h5"}
     base = {"source": "toy", "cameras": ["cam1"]}
     with pytest.raises(UserError, match="no view matches"):
-        select(stores, [base | {"subjects": ["S9"]}])
+        select(stores, [base | {"actions": ["walking"], "subjects": ["S2"]}])
     with pytest.raises(UserError, match="no view cam2 in the selection"):
         select(stores, [base | {"cameras": ["cam1", "cam2"]}])
     with pytest.raises(UserError, match="same view"):
         select(stores, [base, base])
+
+
+@pytest.mark.parametrize(("key", "value"), [("subjects", "S9"), ("actions", "wlaking"), ("speeds", 2.0)])
+def test_a_name_in_a_selection_that_no_clip_has_is_refused_beside_others_that_are_there(tmp_path, key, value):
+    write(tmp_path / "s.h5", make_clip("a"))
+    here = {"subjects": "S1", "actions": "walking", "speeds": 1.0}[key]
+    selection = {"source": "toy", "cameras": ["cam1"], key: [here, value]}
+    with pytest.raises(UserError, match=rf"no clip has '{value}', .* in its {key}; expected one of {here}; check"):
+        select({"toy": tmp_path / "s.h5"}, [selection])
+
+
+def test_a_selection_of_a_source_that_is_not_given_is_refused(tmp_path):
+    write(tmp_path / "s.h5", make_clip("a"))
+    with pytest.raises(UserError, match="is of 'other'; give --store other=PATH"):
+        select({"toy": tmp_path / "s.h5"}, [{"source": "other", "cameras": ["cam1"]}])
 
 
 def test_detections_and_poses_come_back(tmp_path):

@@ -93,3 +93,9 @@ def test_unusable_input_is_refused():
         Calibrator.fit("beta", np.array([0.5]), np.array([True]))
     with pytest.raises(UserError, match="all right or all wrong"):
         Calibrator.fit("platt", np.array([0.5, 0.6]), np.array([True, True]))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "constant"])
+def test_a_confidence_that_is_no_number_is_never_fitted_to(kind):
+    with pytest.raises(ValueError, match="confidence: 1 of 3 numbers are NaN or infinite"):
+        Calibrator.fit(kind, np.array([0.5, np.nan, 0.6]), np.array([True, False, True]))

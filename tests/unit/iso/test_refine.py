@@ -2,6 +2,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -247,6 +248,13 @@ def test_a_variable_that_cannot_be_had_is_told_in_a_line(lifted):
     Lifter(LIFTER).save(lifted / "other.safetensors")
     with pytest.raises(UserError, match="poses.h5: are not what --lifter makes of .*detections.h5"):
         run(lifted, lifter="other.safetensors", variable="network")
+
+
+def test_poses_that_are_no_numbers_are_named_with_the_view(files):
+    with h5py.File(files / "poses.h5", "r+") as file:
+        file["test/b/cam1/joints3d"][3, 5] = np.nan
+    with pytest.raises(UserError, match=r"poses\.h5: 'test/b/cam1': poses: 3 of 561 numbers are NaN .*; make it again"):
+        run(files)
 
 
 def test_early_exit_ends_the_trace_with_what_stopped(files):
