@@ -1,6 +1,7 @@
 """What every stage shares: its parameters, threads, seeds, progress, and how an error reaches the user."""
 
 import difflib
+import errno
 import json
 import os
 import sys
@@ -13,6 +14,9 @@ from tqdm import tqdm
 from isopose.errors import UserError
 
 T = TypeVar("T")
+
+_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What no program can help: a full disk, a folder that may not be written."""
 
 PARAMS_OPTION = typer.Option(..., "--params", help="This stage's parameters as a JSON object, see params.yaml.")
 STORE_OPTION = typer.Option(..., "--store", help="A labelled sequence store as source=path; repeat for each source.")
@@ -80,10 +84,23 @@ def track_progress(items: Iterable[T], description: str, total: int | None = Non
 
 
 def run(app: typer.Typer) -> None:
-    """Run a stage's command line; a UserError becomes one line and exit status 1."""
+    """Run a stage's command line; a UserError, and what the machine refuses, becomes one line and exit status 1."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
         app()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        print(f"error: {refusal(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def refusal(error: OSError) -> str:
+    """What a machine refuses, in a line."""
+    return (
+        f"{error.filename or 'a file'}: {error.strerror or error}; expected free space and the right to read and write;"
+        " mend that and type the same command again: what is finished is kept"
+    )

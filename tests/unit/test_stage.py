@@ -46,6 +46,17 @@ def test_a_user_error_is_one_line_and_exit_status_1(tmp_path):
     assert "none.csv" in done.stderr
 
 
+def test_a_full_disk_is_one_line_and_a_fault_of_the_program_is_not():
+    code = "import sys, typer; from isopose import stage; app = typer.Typer()\n"
+    code += "@app.command()\ndef main(path: str):\n    with open(path, 'a') as file:\n        file.write('text')\n"
+    command = [sys.executable, "-c", f"{code}stage.run(app)"]
+    done = subprocess.run([*command, "/dev/full"], capture_output=True, text=True)
+    expected = "error: a file: No space left on device; expected free space and the right to read and write; mend that"
+    assert done.returncode == 1 and done.stderr.startswith(expected) and done.stderr.count("\n") == 1
+    done = subprocess.run([*command, "/nowhere/at/all"], capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
 def test_the_number_of_threads_is_the_parameters_whatever_snakemake_grants():
     program = "import torch; from isopose import stage; stage.set_threads(2); print(torch.get_num_threads())"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
