@@ -16,6 +16,7 @@ from isopose.datasets.official import OFFICIAL, PHOTOGRAPHED, RAW_VARIABLE
 from isopose.datasets.store import NEED_MAPS
 from isopose.errors import UserError
 from isopose.modules import source_files
+from isopose.stage import refusal
 
 SCHEMA = workflow.source_path("../schemas/params.schema.yaml")
 try:
@@ -62,8 +63,11 @@ GPU = int(config["device"] == "cuda")
 SELECTED = "selected"
 
 # Files that DVC or git put here come with records, which the ledger has: without one Snakemake would take any bytes.
-for output in filter(os.path.exists, ledger.follow(TRACK)):
-    logger.warning(f"{output}: has not the bytes that provenance/{TRACK} has; it is made again")
+try:
+    for output in filter(os.path.exists, ledger.follow(TRACK)):
+        logger.warning(f"{output}: has not the bytes that provenance/{TRACK} has; it is made again")
+except OSError as error:
+    raise WorkflowError(refusal(error))
 
 # MLflow's own variable; kept out of the rules' parameters so that moving the database reruns nothing.
 os.environ.setdefault("MLFLOW_TRACKING_URI", config["mlflow"]["uri"])

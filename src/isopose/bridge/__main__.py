@@ -1,5 +1,6 @@
 """The bridge between Snakemake, which decides what runs, and DVC, which keeps what ran."""
 
+from collections import Counter
 from pathlib import Path
 
 import typer
@@ -38,9 +39,14 @@ def run(
     track: str = _TRACK,
     cores: str = typer.Option("all", help="Cores of Snakemake."),
     enter: bool = typer.Option(False, help="Enter the outputs of one job into the ledger, as stages of DVC do."),
+    dry_run: bool = typer.Option(False, "--dry-run", "-n", help="Print the jobs that would run, and run none."),
 ) -> None:
     """Run the workflow; where results were restored, first what did not ship and is read, so that no more runs."""
-    if enter:
+    if cores != "all" and not (cores.isdecimal() and int(cores)):
+        raise UserError(f"--cores: is '{cores}'; expected a number, or all")
+    if dry_run:
+        print(_plan(running.planned(graph.jobs_of(track, target or []))))
+    elif enter:
         running.run_and_enter(track, target or [], cores)
     else:
         running.run(track, target or [], cores)
@@ -52,7 +58,7 @@ def publish(
     push: bool = typer.Option(True, help="Send the bytes to DVC's remote as well as to its cache."),
 ) -> None:
     """Publish a track: bytes to DVC's cache and remote, records to the ledger; refused where anything would rerun."""
-    running.hold_lock()
+    running.hold_lock(track)
     jobs = graph.jobs(track)
     publication.publish(track, jobs, push)
     outputs = sum(len(job.outputs) for job in jobs)
@@ -66,16 +72,21 @@ def restore(
     mlflow: bool = typer.Option(True, help="Make the runs of the restored run records in MLflow."),
 ) -> None:
     """Restore what was published: Snakemake's records, the bytes that the targets need and that ship, MLflow's runs."""
-    running.hold_lock()
+    running.hold_lock(track)
     jobs = graph.jobs_of(track, target or [])
     kept, refused = publication.restore(track, jobs)
-    outputs = [output for job in jobs for output in job.outputs]
-    here = sum(Path(output).exists() for output in outputs)
-    print(f"{here} of {len(outputs)} outputs are here; the others did not ship")
+    outputs = {output for job in jobs for output in job.outputs}
+    absent = {output for output in outputs if not Path(output).exists()}
+    new = absent - set(ledger.outputs(track))
+    told = [f"{len(absent - new)} did not ship"] if absent - new else []
+    told += [f"{len(new)} were not published: {_some(sorted(new))}"] if new else []
+    print("; ".join([f"{len(outputs) - len(absent)} of {len(outputs)} outputs are here", *told]))
     if kept:
         print(f"{len(kept)} are results of your own and stay: {_some(kept)}")
     if refused:
-        print(f"{len(refused)} are not as published and will be made again: {_some(refused)}")
+        print(
+            f"{len(refused)} are not as published and will be made again, or, once deleted, restored: {_some(refused)}"
+        )
     if mlflow:
         publication.fill_mlflow(track, jobs, refused)
 
@@ -107,10 +118,10 @@ def trace_command(
     """Print where a row of a table comes from, down to raw data; or the cells of tables that rest on a file."""
     if (row is None) == (source is None) or (table is None) != (row is None):
         raise UserError("trace: expected a table and a row, or --from and a file; see --help")
-    path = trace.relative(source or table)
+    path = trace.relative(table if source is None else source)
     name = trace.track_of(path, track)
     found = trace.Track(name, graph.jobs(name))
-    if source:
+    if source is not None:
         print(trace_text.of_resting(trace.resting(found, path), name))
     else:
         print(trace_text.of_rows(found, path, trace.table_rows(found, path, row)))
@@ -121,6 +132,15 @@ def _agreement(outputs: list[str]) -> str:
     if not absent:
         return f"{len(outputs)} outputs agree"
     return f"{len(outputs)} outputs agree, {len(absent)} of them not here: {_some(absent)}"
+
+
+def _plan(jobs: list[graph.Job]) -> str:
+    """Jobs that would run, by rule."""
+    if not jobs:
+        return "nothing would run"
+    rules = Counter(job.rule for job in jobs)
+    counts = ", ".join(f"{rule} {count}" for rule, count in rules.items())
+    return f"{len(jobs)} jobs would run, or fewer where bytes come out the same: {counts}"
 
 
 def _some(outputs: list[str]) -> str:

@@ -30,7 +30,8 @@ STORES = {
     "lift_mean_pose": (),
     "refine": ("test",),
 }
-# The demo's remote lies in git, in published/, and has room for 15 MB; this stays out of it as well.
+# The demo's remote lies in git, in published/, and has room for 15 MB; this stays out of it as well: of lifters all but
+# `full`, from which the demo's ISO starts.
 EMBEDDED = "embedded"
 _TOO_MUCH = re.compile(
     r"results/demo/\w+/(lifters/(?!full/).*\.safetensors|poses/test/iso/(?!selected\.).*)|reports/demo/.*\.png"

@@ -3,6 +3,7 @@
 It calls Snakemake's API down to its private methods, which promise nothing between versions: hence ``TESTED``.
 """
 
+import difflib
 import functools
 import os
 from collections.abc import Iterable
@@ -11,9 +12,8 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from tokenize import TokenError
 
-import yaml
-
 import isopose
+from isopose import config as parameters
 from isopose.errors import UserError
 
 # Snakemake's versions with which tests/roundtrip passes; pyproject.toml pins the same.
@@ -65,15 +65,15 @@ def jobs(track: str, root: Path = Path("."), target: str | None = None) -> list[
     """
     _check_version()
     from snakemake.api import SnakemakeApi
-    from snakemake.exceptions import RuleException, WorkflowError
+    from snakemake.exceptions import MissingRuleException, RuleException, WorkflowError
     from snakemake.settings.enums import Quietness, RerunTrigger
     from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, ResourceSettings
 
     root = root.absolute()
-    if not (root / "Snakefile").exists():
-        raise UserError(f"{root}: has no Snakefile; expected the folder of the repository")
     check_track(track, root)
-    overlays = [root / path for path in parameter_files(track)[1:]]
+    files = [root / path for path in parameter_files(track)]
+    parameters.load(*files)  # Snakemake does not say which file it cannot read
+    overlays = files[1:]
     try:
         with SnakemakeApi(OutputSettings(quiet={Quietness.ALL}, enable_file_logging=False)) as api:
             opened = api.workflow(
@@ -95,6 +95,8 @@ def jobs(track: str, root: Path = Path("."), target: str | None = None) -> list[
             workflow._build_dag()
             order = {rule.name: number for number, rule in enumerate(workflow.rules)}
             found = [_job(workflow, job) for job in workflow.dag.jobs]
+    except MissingRuleException as error:
+        raise UserError(_unknown_target(track, target, root)) from error
     except (WorkflowError, RuleException) as error:
         raise UserError(_one_line(error)) from error
     except (SyntaxError, TokenError, ImportError) as error:  # of a rule file, or of a module that rules import
@@ -112,7 +114,9 @@ def jobs_of(track: str, targets: Iterable[str]) -> list[Job]:
 
 
 def check_track(track: str, root: Path = Path(".")) -> None:
-    """Refuse a track that has no parameters. Errors: UserError."""
+    """Refuse a folder that is no repository, and a track that has no parameters. Errors: UserError."""
+    if not (root / "Snakefile").exists():
+        raise UserError(f"{root.absolute()}: has no Snakefile; expected the folder of the repository")
     if not all((root / path).exists() for path in parameter_files(track)):
         known = ", ".join(["demo", *sorted(path.parent.name for path in root.glob("experiments/*/params.yaml"))])
         raise UserError(f"--track: no track '{track}'; the tracks here are {known}")
@@ -133,6 +137,14 @@ def in_order(jobs: Iterable[Job]) -> list[Job]:
     return [by_outputs[outputs] for outputs in TopologicalSorter(upstream).static_order()]
 
 
+def _unknown_target(track: str, target: str | None, root: Path) -> str:
+    """What to say of a target that no rule makes."""
+    found = jobs(track, root)
+    near = difflib.get_close_matches(str(target), sorted({*makers(found), *(job.rule for job in found)}), n=1)
+    hint = f"did you mean {near[0]}?" if near else "expected an output or a rule"
+    return f"{target}: no rule of the track '{track}' makes it; {hint}"
+
+
 def _check_version() -> None:
     from snakemake.common import __version__
 
@@ -144,7 +156,7 @@ def _check_version() -> None:
 
 
 def _max_checksum_file_size(root: Path) -> int:
-    return yaml.safe_load((root / _PROFILE).read_text(encoding="utf-8"))["max-checksum-file-size"]
+    return parameters.load(root / _PROFILE)["max-checksum-file-size"]
 
 
 def _job(workflow: object, job: object) -> Job:

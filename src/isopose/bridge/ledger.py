@@ -118,7 +118,10 @@ def add(track: str, made: Iterable[str]) -> None:
 def check(track: str) -> None:
     """Refuse a track that has no ledger. Errors: UserError."""
     if not folder(track).is_dir():
-        raise UserError(f"{folder(track)}: is not there; expected the ledger of the track '{track}'")
+        raise UserError(
+            f"{folder(track)}: is not there; expected the ledger of the track '{track}', which was not published;"
+            f" `python -m isopose.bridge run --track {track}` makes its results, `publish` publishes them"
+        )
 
 
 def install(track: str, chosen: Iterable[str] | None = None) -> list[str]:

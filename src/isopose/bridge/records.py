@@ -71,8 +71,11 @@ def write(output: str, record: Record, time: float) -> None:
     # Snakemake takes a record that was cut short for none, and an output without one for a good one. The names there
     # may be too long for one more beside them.
     temporary = _FOLDER.with_name(f"record.{os.getpid()}")
-    temporary.write_text(json.dumps(raw), encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(raw), encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def is_incomplete(output: str) -> bool:

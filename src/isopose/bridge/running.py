@@ -28,7 +28,7 @@ def run(track: str, targets: Sequence[str], cores: str) -> None:
 
     Errors: UserError for an unknown track, where another run goes on in this folder, or where an intermediate fails.
     """
-    hold_lock()
+    hold_lock(track)
     _make_intermediates(track, targets, cores)
     command = _command(track, targets, cores)
     os.execvp(command[0], command)
@@ -36,17 +36,19 @@ def run(track: str, targets: Sequence[str], cores: str) -> None:
 
 def run_and_enter(track: str, targets: Sequence[str], cores: str) -> None:
     """As :func:`run`, for the outputs of one job, whose records are then entered into the ledger. Returns."""
-    hold_lock()
+    hold_lock(track)
     _make_intermediates(track, targets, cores)
     _snakemake(track, targets, cores)
     ledger.add(track, targets)
 
 
-def hold_lock() -> None:
+def hold_lock(track: str) -> None:
     """Let no other run go on in this folder as long as this process lives, or what it becomes.
 
     The kernel drops this lock when the process dies, however it dies; Snakemake's own would have to be removed by hand.
+    Errors: UserError for a folder that is no repository, an unknown track, and where another run goes on.
     """
+    graph.check_track(track)
     file = os.open(_LOCK, os.O_RDWR | os.O_CREAT)
     os.set_inheritable(file, True)
     try:
@@ -57,7 +59,6 @@ def hold_lock() -> None:
 
 
 def _make_intermediates(track: str, targets: Sequence[str], cores: str) -> None:
-    graph.check_track(track)
     if all(Path(output).exists() for output in ledger.outputs(track)):
         return
     for wave in waves(graph.jobs_of(track, targets)):
@@ -73,6 +74,30 @@ def _command(track: str, targets: Iterable[str], cores: str) -> list[str]:
     overlays = [part for path in graph.parameter_files(track)[1:] for part in ("--configfile", path.as_posix())]
     # Snakemake would take targets after --configfile for more of its values.
     return ["snakemake", "--nolock", "--cores", cores, *targets, *overlays]
+
+
+def planned(jobs: Iterable[Job]) -> list[Job]:
+    """The jobs that :func:`run` would run, in order: at most these, as bytes that come out the same end the way.
+
+    jobs: those of its targets.
+    """
+    jobs = [job for job in graph.in_order(jobs) if job.outputs]
+    made_by = graph.makers(jobs)
+    settled = _settled(jobs, made_by)
+    read = {path for job in jobs for path in job.inputs}
+    # What nothing else reads is asked for.
+    running = {
+        job.outputs for job in jobs if job.outputs not in settled or _is_missing(job) and not read & {*job.outputs}
+    }
+    for job in reversed(jobs):
+        if job.outputs in running:
+            inputs = {path for path in job.inputs if path in made_by and not Path(path).exists()}
+            running |= {made_by[path].outputs for path in inputs}
+    return [job for job in jobs if job.outputs in running]
+
+
+def _is_missing(job: Job) -> bool:
+    return any(not Path(output).exists() for output in job.outputs)
 
 
 def waves(jobs: Sequence[Job]) -> list[list[str]]:

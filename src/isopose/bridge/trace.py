@@ -126,7 +126,9 @@ def track_of(path: str, track: str | None) -> str:
 
 
 def relative(path: str) -> str:
-    """A path as jobs name it, from wherever it is typed."""
+    """A path as jobs name it, from wherever it is typed. Errors: UserError for none, or the folder itself."""
+    if not path or os.path.relpath(path) == ".":
+        raise UserError(f"trace: '{path}' is no file; expected the path of one")
     return graph.in_repository(os.path.relpath(path))
 
 
@@ -291,19 +293,21 @@ def _rows_on(track: Track, table: str, file: str, reached: Mapping[str, None]) -
 
 
 def _check_unknown(track: Track, path: str) -> None:
-    """Refuse a file that no job reads or makes where rows may rest on it all the same, or that is nowhere."""
+    """Refuse a file that no job reads or makes where rows may rest on it all the same, or that is none."""
     parts = Path(path).parts
     if parts[0] in _RULES:
         raise UserError(
             f"{path}: shapes the jobs themselves; expected a file that jobs read or make; after a change of it,"
             f" `python -m isopose.bridge explain --track {track.name}` says what would run"
         )
-    if parts[:2] == ("src", "isopose") or parts[0] == ".cache":
+    if parts[0] == ".cache" or (parts[:2] == ("src", "isopose") and Path(on_this_machine(path)).is_file()):
         raise UserError(
             f"{path}: is read by a module, not as an input of a job; expected a file that jobs read or make; ask of the"
             " module, or of the archive that it is from"
         )
-    if not Path(path).exists():
+    if not Path(on_this_machine(path)).exists():
         near = difflib.get_close_matches(path, track.makers, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UserError(f"{path}: is not here, and no job of the track '{track.name}' makes it{hint}")
+    if Path(on_this_machine(path)).is_dir():
+        raise UserError(f"{path}: is a folder; expected a file; name one that is in it")

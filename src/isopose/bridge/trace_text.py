@@ -68,7 +68,11 @@ def _of_steps(alike: list[Step]) -> Iterator[str]:
     yield from _field("from", _each_once(map(_of_file, step.inputs) for step in alike))
     yield from _field("raw data", _each_once(map(_of_file, step.raw) for step in alike))
     changed = _each_once((_of_file(file) for file in step.modules if file.changed) for step in alike)
-    yield from _field("modules", [f"{len(first.modules)}, {len(changed) or 'none'} changed since", *changed])
+    unknown = _each_once((file.path for file in step.modules if file.recorded is None) for step in alike)
+    told = f"{len(changed) or 'none'} changed since"
+    if unknown:
+        told = f"of {len(unknown)} nobody recorded what they were" + (f", {told}" if changed else "")
+    yield from _field("modules", [f"{len(first.modules)}, {told}", *changed])
 
 
 def _parameters(alike: list[Step]) -> Iterator[str]:

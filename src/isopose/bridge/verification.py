@@ -29,6 +29,8 @@ def problems(track: str, jobs: Iterable[Job], published: bool = True) -> list[st
     jobs = list(jobs)
     digest = functools.cache(sha256)
     recorded = {output: records.read(output) for job in jobs for output in job.outputs}
+    if not any(record or Path(output).exists() for output, record in recorded.items()):
+        return [_nothing_here(track)]
     changed = {job.outputs: _changed_inputs(job, recorded, digest) for job in jobs}
     compare = published and ledger.folder(track).exists()
     found = [line for job in jobs for line in _of_job(job, recorded, bool(changed[job.outputs]))]
@@ -49,6 +51,13 @@ def stale_dvc_file(track: str, jobs: Iterable[Job]) -> list[str]:
     path = dvc_file.path_of(track)
     is_current = path.exists() and path.read_text(encoding="utf-8") == dvc_file.generated(track, jobs)
     return [] if is_current else [f"{path}: {STALE}"]
+
+
+def _nothing_here(track: str) -> str:
+    command = f"`python -m isopose.bridge run --track {track}` makes it"
+    if ledger.folder(track).exists():
+        command = f"`python -m isopose.bridge restore --track {track}` brings back what was published, " + command
+    return f"{track}: no output of this track is here; expected its results; {command}"
 
 
 def _of_job(job: Job, recorded: Recorded, changed: bool) -> list[str]:

@@ -107,9 +107,24 @@ def test_an_output_whose_job_was_killed_is_made_again_as_with_the_profile(folder
 def test_a_targets_jobs_are_those_it_needs(folder):
     assert [job.rule for job in graph.jobs("demo", folder, "out/x.in")] == ["early"]
     assert [job.rule for job in graph.jobs("demo", folder, "all")] == ["late", "early", "all"]
-    with pytest.raises(UserError, match="^No rule to produce out/none") as caught:
-        graph.jobs("demo", folder, "out/none")
+    with pytest.raises(UserError, match="^out/x.im: no rule of the track 'demo' makes it; did you mean out/x.in[?]$"):
+        graph.jobs("demo", folder, "out/x.im")
+    with pytest.raises(UserError, match="^nothing: no rule .* makes it; expected an output or a rule$"):
+        graph.jobs("demo", folder, "nothing")
+
+
+def test_a_parameter_file_that_cannot_be_read_is_named_with_the_line(folder):
+    overlay = folder / "experiments/broken/params.yaml"
+    overlay.write_text("bad: true\nworse: [\n")
+    with pytest.raises(UserError, match=f"^{overlay}: is not valid YAML .*line 3") as caught:
+        graph.jobs("broken", folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_profile_that_is_not_there_is_told(folder):
+    (folder / "profiles/default/config.yaml").unlink()
+    with pytest.raises(UserError, match="profiles/default/config.yaml: cannot be read"):
+        graph.jobs("demo", folder)
 
 
 def test_a_modules_place_on_this_machine_is_the_inverse_of_its_place_in_the_repository(tmp_path, monkeypatch):

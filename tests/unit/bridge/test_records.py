@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,15 @@ def test_what_is_no_record_is_none(snakemake, record, content):
     records.write("out", record, 0.0)
     records.path_of("out").write_bytes(content)
     assert records.read("out") is None and records.ended("out") is None
+
+
+def test_a_record_that_cannot_be_written_leaves_nothing(track, monkeypatch):
+    before = sorted(Path(".snakemake").rglob("*"))
+
+    def full(self, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        track.record(track.first, "out/a.txt")
+    assert sorted(Path(".snakemake").rglob("*")) == before

@@ -82,14 +82,34 @@ def test_a_changed_input_or_a_missing_record_counts_as_a_change(track, chain):
     assert running.waves([*chain.values()]) == [["labels"]]
 
 
+def rules(jobs):
+    return [job.rule for job in jobs]
+
+
+def test_a_plan_has_what_depends_on_a_change_and_the_intermediates_that_it_needs(track, chain):
+    jobs = [*chain.values()]
+    assert running.planned(jobs) == []
+    lacking("seq", "detections")
+    assert running.planned(jobs) == []  # nobody reads them
+    changed(track, chain["lift"])
+    assert rules(running.planned(jobs)) == ["lift", "refine", "evaluate"]
+    lacking("labels")
+    assert rules(running.planned(jobs)) == ["preprocess", "label", "lift", "refine", "evaluate"]
+
+
+def test_a_plan_has_what_is_asked_for_and_not_here(chain):
+    lacking("scores", "labels")
+    assert rules(running.planned([*chain.values()])) == ["label", "evaluate"]
+
+
 @pytest.fixture
 def snakemake(track, monkeypatch):
     """A command of that name which only notes what it is asked for, and fails if that is `wrong`."""
     monkeypatch.setenv("PATH", "bin:" + os.environ["PATH"])
     track.make("bin/snakemake", '#!/bin/sh\necho "$*" >> asked\n[ "$4" != wrong ]\n')
     Path("bin/snakemake").chmod(0o755)
-    track.make("params.yaml", "")
-    track.make("experiments/t/params.yaml", "")
+    for name in ("Snakefile", "params.yaml", "experiments/t/params.yaml"):
+        track.make(name, "")
 
 
 def test_what_a_stage_has_made_is_entered(track, snakemake):
@@ -115,3 +135,11 @@ def test_one_run_at_a_time(track, snakemake):
 def test_an_unknown_track_is_told(track, snakemake):
     with pytest.raises(UserError, match="^--track: no track 'u'; the tracks here are demo, t$"):
         running.run_and_enter("u", ["out/b.csv"], "2")
+    assert not Path(".run.lock").exists()
+
+
+def test_another_folder_is_told_and_left_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"^{tmp_path}: has no Snakefile; expected the folder of the repository$"):
+        running.hold_lock("demo")
+    assert not [*tmp_path.iterdir()]

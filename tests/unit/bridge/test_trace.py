@@ -185,6 +185,18 @@ def test_an_output_written_after_its_job_ended_is_told(repository):
     assert ", written after its job ended, as it is here\n" in printed(repository)
 
 
+@pytest.mark.parametrize("path", ["", ".", "results/.."])
+def test_no_path_is_told(path):
+    with pytest.raises(UserError, match=f"^trace: '{path}' is no file; expected the path of one$"):
+        trace.track_of(path, None)
+
+
+def test_a_module_of_which_nobody_knows_what_it_was_is_not_said_to_be_unchanged(repository):
+    for path in Path(".snakemake/metadata").iterdir():
+        path.unlink()
+    assert "    modules     1, of 1 nobody recorded what they were\n" in printed(repository)
+
+
 def test_a_module_that_changed_since_is_the_only_one_named(repository):
     assert "    modules     1, none changed since" in printed(repository)
     before = checksum("code.py")
@@ -326,6 +338,8 @@ def test_a_table_that_is_not_here_is_named_without_rows(repository):
         ("workflow/rules/iso.smk", "explain --track t` says what would run"),
         ("src/isopose/reporting/published/table2.csv", "is read by a module, not as an input of a job; "),
         (".cache/isopose/cmu_mocap-1/x.bvh", "or of the archive that it is from"),
+        ("src/isopose/nope.py", "src/isopose/nope.py: is not here, and no job of the track 't' makes it"),
+        ("results", "results: is a folder; expected a file; name one that is in it"),
         ("results/t/sequences/t.h5", f"no job of the track 't' makes it; did you mean {MOTION}?"),
     ],
 )

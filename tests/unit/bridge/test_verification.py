@@ -1,5 +1,6 @@
 import hashlib
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,3 +112,14 @@ def test_a_refused_output_that_is_not_here_is_told(track):
     assert problems(track) == [f"{output}: {ledger.REFUSED}" for output in ("out/a.txt", "out/b.csv")]
     ledger.follow("t")
     assert problems(track) == []
+
+
+def test_a_track_that_never_ran_is_told_in_a_line_with_what_to_do(track):
+    track.publish(track.jobs)
+    for folder in ("out", ".snakemake"):
+        shutil.rmtree(folder)
+    (line,) = problems(track)
+    assert line.startswith("t: no output of this track is here") and "restore --track t` brings back" in line
+    shutil.rmtree("provenance")
+    (line,) = problems(track)
+    assert line.endswith("expected its results; `python -m isopose.bridge run --track t` makes it")
