@@ -21,7 +21,7 @@ from isopose.files import sha256, write_text
 
 # The command of a record whose output is not what the ledger has. No rule has it, so Snakemake makes the output again;
 # without a record it would take the output as it is.
-REFUSED = "the bytes of the output are not those that the ledger has"
+REFUSED = "is not what the ledger has, or its inputs are not"
 # Keys of an entry and the types of their values.
 _KINDS = {
     "code": (str, type(None)),

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,13 @@ def test_nothing_is_published_of_what_does_not_agree(shipping):
     assert first == "nothing is published:"
     assert [line.split(": ")[0] for line in named] == ["input out/a.txt", "out/b.csv"]
     assert not ledger.folder("t").exists() and not dvc_file.lock_of("t").exists()
+
+
+def test_of_a_track_that_never_ran_that_alone_is_said(shipping):
+    shutil.rmtree("out")
+    shutil.rmtree(".snakemake")
+    with pytest.raises(UserError, match="^nothing is published:\nt: no output of this track is here; [^\n]*$"):
+        publication.publish("t", shipping.jobs)
 
 
 def test_a_track_without_a_dvc_file_is_told(track):
