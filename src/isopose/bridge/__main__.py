@@ -75,20 +75,14 @@ def restore(
     running.hold_lock(track)
     jobs = graph.jobs_of(track, target or [])
     kept, refused = publication.restore(track, jobs)
-    outputs = {output for job in jobs for output in job.outputs}
-    absent = {output for output in outputs if not Path(output).exists()}
-    new = absent - set(ledger.outputs(track))
-    told = [f"{len(absent - new)} did not ship"] if absent - new else []
-    told += [f"{len(new)} were not published: {_some(sorted(new))}"] if new else []
-    print("; ".join([f"{len(outputs) - len(absent)} of {len(outputs)} outputs are here", *told]))
     if kept:
         print(f"{len(kept)} are results of your own and stay: {_some(kept)}")
     if refused:
-        print(
-            f"{len(refused)} are not as published and will be made again, or, once deleted, restored: {_some(refused)}"
-        )
+        print(f"{len(refused)} are not as published and will be made again: {_some(refused)}")
+        print("to have the published ones in their place, delete these and restore again")
     if mlflow:
         publication.fill_mlflow(track, jobs, refused)
+    print(_what_is_here(track, {output for job in jobs for output in job.outputs}))
 
 
 @app.command()
@@ -125,6 +119,14 @@ def trace_command(
         print(trace_text.of_resting(trace.resting(found, path), name))
     else:
         print(trace_text.of_rows(found, path, trace.table_rows(found, path, row)))
+
+
+def _what_is_here(track: str, outputs: set[str]) -> str:
+    absent = {output for output in outputs if not Path(output).exists()}
+    new = absent - set(ledger.outputs(track))
+    told = [f"{len(absent - new)} did not ship"] if absent - new else []
+    told += [f"{len(new)} were not published: {_some(sorted(new))}"] if new else []
+    return "; ".join([f"{len(outputs) - len(absent)} of {len(outputs)} outputs are here", *told])
 
 
 def _agreement(outputs: list[str]) -> str:
