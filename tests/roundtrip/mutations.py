@@ -96,7 +96,9 @@ def verdict(project: Project, changed: set[str], jobs: list[dict]) -> str:
 def _is_named(path: str, printed: str) -> bool:
     """Whether a module of src stands in what is printed, as a file or as Python names it."""
     module = path.removeprefix("src/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    return path.startswith("src/") and (path in printed or f"'{module}'" in printed)
+    package, _, name = module.rpartition(".")
+    named = (path, f"'{module}'", f"'{name}' from '{package}'")
+    return path.startswith("src/") and any(text in printed for text in named)
 
 
 def main() -> None:
