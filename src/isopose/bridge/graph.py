@@ -96,7 +96,7 @@ def jobs(track: str, root: Path = Path("."), target: str | None = None) -> list[
             order = {rule.name: number for number, rule in enumerate(workflow.rules)}
             found = [_job(workflow, job) for job in workflow.dag.jobs]
     except MissingRuleException as error:
-        raise UserError(_unknown_target(track, target, root)) from error
+        raise UserError(_unknown_target(track, target, root) if target else _one_line(error)) from error
     except (WorkflowError, RuleException) as error:
         raise UserError(_one_line(error)) from error
     except (SyntaxError, TokenError, ImportError) as error:  # of a rule file, or of a module that rules import
@@ -137,10 +137,10 @@ def in_order(jobs: Iterable[Job]) -> list[Job]:
     return [by_outputs[outputs] for outputs in TopologicalSorter(upstream).static_order()]
 
 
-def _unknown_target(track: str, target: str | None, root: Path) -> str:
+def _unknown_target(track: str, target: str, root: Path) -> str:
     """What to say of a target that no rule makes."""
     found = jobs(track, root)
-    near = difflib.get_close_matches(str(target), sorted({*makers(found), *(job.rule for job in found)}), n=1)
+    near = difflib.get_close_matches(target, sorted({*makers(found), *(job.rule for job in found)}), n=1)
     hint = f"did you mean {near[0]}?" if near else "expected an output or a rule"
     return f"{target}: no rule of the track '{track}' makes it; {hint}"
 

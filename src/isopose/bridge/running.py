@@ -83,21 +83,8 @@ def planned(jobs: Iterable[Job]) -> list[Job]:
     """
     jobs = [job for job in graph.in_order(jobs) if job.outputs]
     made_by = graph.makers(jobs)
-    settled = _settled(jobs, made_by)
-    read = {path for job in jobs for path in job.inputs}
-    # What nothing else reads is asked for.
-    running = {
-        job.outputs for job in jobs if job.outputs not in settled or _is_missing(job) and not read & {*job.outputs}
-    }
-    for job in reversed(jobs):
-        if job.outputs in running:
-            inputs = {path for path in job.inputs if path in made_by and not Path(path).exists()}
-            running |= {made_by[path].outputs for path in inputs}
+    running = _running(jobs, made_by, _settled(jobs, made_by))
     return [job for job in jobs if job.outputs in running]
-
-
-def _is_missing(job: Job) -> bool:
-    return any(not Path(output).exists() for output in job.outputs)
 
 
 def waves(jobs: Sequence[Job]) -> list[list[str]]:
@@ -144,11 +131,22 @@ def _agrees(job: Job, digest: Callable[[str], str]) -> bool:
 
 def _wanted(jobs: Sequence[Job], made_by: Mapping[str, Job], settled: set[Outputs]) -> set[str]:
     """Outputs of settled jobs that are not here and that a job which will run reads."""
-    wanted: set[str] = set()
-    running = {job.outputs for job in jobs if job.outputs not in settled}
+    running = _running(jobs, made_by, settled)
+    missing = {path for job in jobs if job.outputs in running for path in _missing(job.inputs, made_by)}
+    return {path for path in missing if made_by[path].outputs in settled}
+
+
+def _running(jobs: Sequence[Job], made_by: Mapping[str, Job], settled: set[Outputs]) -> set[Outputs]:
+    """Jobs that will run: not settled, or asked for what is not here, or making what another of them reads."""
+    read = {path for job in jobs for path in job.inputs}
+    asked = {job.outputs for job in jobs if read.isdisjoint(job.outputs) and _missing(job.outputs, made_by)}
+    running = asked | {job.outputs for job in jobs if job.outputs not in settled}
     for job in reversed(jobs):
         if job.outputs in running:
-            missing = {path for path in job.inputs if path in made_by and not Path(path).exists()}
-            wanted |= {path for path in missing if made_by[path].outputs in settled}
-            running |= {made_by[path].outputs for path in missing}
-    return wanted
+            running |= {made_by[path].outputs for path in _missing(job.inputs, made_by)}
+    return running
+
+
+def _missing(paths: Iterable[str], made_by: Mapping[str, Job]) -> list[str]:
+    """Those that jobs make and that are not here."""
+    return [path for path in paths if path in made_by and not Path(path).exists()]

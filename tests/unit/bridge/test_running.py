@@ -102,6 +102,12 @@ def test_a_plan_has_what_is_asked_for_and_not_here(chain):
     assert rules(running.planned([*chain.values()])) == ["label", "evaluate"]
 
 
+def test_what_an_output_asked_for_by_name_needs_is_made_first_where_idle_jobs_read_it(chain):
+    lacking("scores", "labels")
+    asked = [job for job in chain.values() if job.outputs]  # those of the target `scores`
+    assert running.waves(asked) == [["labels"]]
+
+
 @pytest.fixture
 def snakemake(track, monkeypatch):
     """A command of that name which only notes what it is asked for, and fails if that is `wrong`."""
