@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 from tokenize import TokenError
+from traceback import extract_tb
 
 import isopose
 from isopose import config as parameters
@@ -99,11 +100,15 @@ def jobs(track: str, root: Path = Path("."), target: str | None = None) -> list[
         raise UserError(_unknown_target(track, target, root) if target else _one_line(error)) from error
     except (WorkflowError, RuleException) as error:
         raise UserError(_one_line(error)) from error
-    except (SyntaxError, TokenError, ImportError) as error:  # of a rule file, or of a module that rules import
-        where = getattr(error, "filename", None) or "Snakefile, or a file of workflow/rules"
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        where = _broken_file(error, root)
+        if where is None:
+            raise
         raise UserError(
-            f"{os.path.relpath(where) if os.path.isabs(where) else where}: cannot be read ({error}); expected rules as"
-            " git has them; `git status` says which changed"
+            f"{where}: cannot be read ({type(error).__name__}: {_one_line(error)}); expected rules as git has them;"
+            " `git status` says which changed"
         ) from error
     return sorted(found, key=lambda job: (not job.outputs, order[job.rule], job.outputs))
 
@@ -143,6 +148,16 @@ def _unknown_target(track: str, target: str, root: Path) -> str:
     near = difflib.get_close_matches(target, sorted({*makers(found), *(job.rule for job in found)}), n=1)
     hint = f"did you mean {near[0]}?" if near else "expected an output or a rule"
     return f"{target}: no rule of the track '{track}' makes it; {hint}"
+
+
+def _broken_file(error: Exception, root: Path) -> str | None:
+    """The rule file that raises an error, or the module that cannot be parsed; None where the error is not theirs."""
+    if isinstance(error, SyntaxError | TokenError):  # before any of the file runs
+        where = getattr(error, "filename", None) or "Snakefile, or a file of workflow/rules"
+        return os.path.relpath(where) if os.path.isabs(where) else where
+    rule_files = (str(root / "Snakefile"), str(root / "workflow/"))
+    raising = [frame.filename for frame in extract_tb(error.__traceback__) if frame.filename.startswith(rule_files)]
+    return os.path.relpath(raising[-1]) if raising else None
 
 
 def _check_version() -> None:

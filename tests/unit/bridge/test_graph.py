@@ -147,7 +147,11 @@ def test_what_the_snakefile_refuses_is_one_line(folder):
         (lambda text: text[: text.rindex("source}")], "cannot be read"),  # cut short
         (lambda text: text + "\nrule (:\n", "cannot be read"),
         (lambda text: text + "\nx = (1, 2\n", "cannot be read"),
-        (lambda text: "import isopose.nowhere\n" + text, "cannot be read \\(No module named 'isopose.nowhere'"),
+        (
+            lambda text: "import isopose.nowhere\n" + text,
+            "cannot be read \\(ModuleNotFoundError: No module named 'isopose.nowhere'",
+        ),
+        (lambda text: "wrong = None.name\n" + text, "cannot be read \\(AttributeError: "),
     ],
 )
 def test_a_broken_rule_file_is_one_line(folder, edit, message):
@@ -155,6 +159,20 @@ def test_a_broken_rule_file_is_one_line(folder, edit, message):
     with pytest.raises(UserError, match=f"{message}") as caught:
         graph.jobs("demo", folder)
     assert "\n" not in str(caught.value) and "Snakefile" in str(caught.value)
+
+
+def test_of_a_broken_included_file_that_file_is_named(folder):
+    (folder / "workflow").mkdir()
+    (folder / "workflow/part.smk").write_text("wrong = {}['a']\n")
+    (folder / "Snakefile").write_text('include: "workflow/part.smk"\n' + (folder / "Snakefile").read_text())
+    with pytest.raises(UserError, match=r"workflow/part\.smk: cannot be read \(KeyError: 'a'\)"):
+        graph.jobs("demo", folder)
+
+
+def test_an_error_that_is_not_of_the_rules_is_raised_as_it_is(folder, monkeypatch):
+    monkeypatch.setattr(graph, "_job", lambda workflow, job: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        graph.jobs("demo", folder)
 
 
 def test_every_track_has_its_parameter_files():
