@@ -14,16 +14,17 @@ _PACKAGE = Path(__file__).parent
 def source_files(module: str) -> list[Path]:
     """Files of the package that ``module`` (such as ``isopose.training.lifter``) imports, itself included.
 
-    Follows import statements, those inside functions too, without running anything. Errors: UserError for a file that
-    is no Python.
+    Follows import statements, those inside functions too, without running anything. A file that lies beside a module
+    which names it, such as a template, counts as well. Errors: UserError for a file that is no Python.
     """
     found: set[Path] = set()
     pending = [module]
     while pending:
         for path in _files_of(pending.pop()):
             if path not in found:
-                found.add(path)
-                pending += _imports(path)
+                imports, data = _uses(path)
+                found |= {path, *data}
+                pending += imports
     return sorted(found)
 
 
@@ -35,21 +36,25 @@ def _files_of(module: str) -> Iterator[Path]:
 
 
 @functools.cache  # most modules are reached from most stages
-def _imports(path: Path) -> list[str]:
-    found = []
+def _uses(path: Path) -> tuple[list[str], list[Path]]:
+    """What a module imports of the package, and the data files beside it that it names."""
+    beside = {file.name: file for file in path.parent.iterdir() if file.is_file() and file.suffix != ".py"}
+    imports, data = [], []
+    for node in ast.walk(_parsed(path)):
+        if isinstance(node, ast.Import):
+            imports += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in beside:
+            data.append(beside[node.value])
+    return [name for name in imports if name.split(".")[0] == _PACKAGE.name], data
+
+
+def _parsed(path: Path) -> ast.Module:
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        return ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError) as error:
         raise UserError(
             f"{os.path.relpath(path)}: is no Python ({error}); expected a module that stages import; mend it, or take"
             " it from git again"
         ) from error
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        found += [name for name in names if name.split(".")[0] == _PACKAGE.name]
-    return found

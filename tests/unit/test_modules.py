@@ -20,6 +20,12 @@ def test_imports_inside_functions_count():
     assert "reporting/pictures.py" in names("isopose.reporting.figures")
 
 
+def test_data_files_that_a_module_names_count():
+    assert "reporting/page.html.j2" in names("isopose.reporting.html")
+    assert "datasets/cmu_mocap_index.csv" in names("isopose.datasets.cmu_mocap")
+    assert "reporting/page.html.j2" not in names("isopose.reporting.tables")
+
+
 def test_nothing_that_is_not_imported():
     assert names("isopose.skeleton") == {"skeleton.py"}
     assert "training/lifter.py" not in names("isopose.iso.refine")
