@@ -18,6 +18,7 @@ pytestmark = pytest.mark.workflow
 LIFTERS = "results/smoke/synthetic/lifters"
 WEIGHTS = f"{LIFTERS}/full/seed1/lifter.safetensors"
 MODULE = "src/isopose/iso/refine.py"
+TEMPLATE = "src/isopose/reporting/page.html.j2"
 UNSHIPPED = "results/smoke/labelled/synthetic.h5"
 LOCK = FILE.with_suffix(".lock").as_posix()
 
@@ -55,6 +56,11 @@ def weights_cut_short(folder):
 def module_with_an_old_time(folder):
     unnoticed(folder / MODULE, (folder / MODULE).read_bytes() + b"# changed\n")
     return MODULE
+
+
+def template_with_an_old_time(folder):
+    unnoticed(folder / TEMPLATE, (folder / TEMPLATE).read_bytes() + b"<!-- changed -->\n")
+    return TEMPLATE
 
 
 def parameter_with_an_old_time(folder):
@@ -115,6 +121,7 @@ WAYS = [
     checkpoint_of_another_lifter,
     weights_cut_short,
     module_with_an_old_time,
+    template_with_an_old_time,
     parameter_with_an_old_time,
     intermediate_of_another_run,
     records_of_snakemake_lost,
