@@ -8,7 +8,7 @@ from pathlib import Path
 
 from isopose.errors import UserError
 
-_PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parent
 
 
 def source_files(module: str) -> list[Path]:
@@ -29,9 +29,9 @@ def source_files(module: str) -> list[Path]:
 
 
 def _files_of(module: str) -> Iterator[Path]:
-    path = _PACKAGE.parent.joinpath(*module.split("."))
+    path = PACKAGE.parent.joinpath(*module.split("."))
     for candidate in (path / "__init__.py", path.with_suffix(".py")):
-        if candidate.exists() and candidate != _PACKAGE / "__init__.py":
+        if candidate.exists() and candidate != PACKAGE / "__init__.py":
             yield candidate
 
 
@@ -47,7 +47,7 @@ def _uses(path: Path) -> tuple[list[str], list[Path]]:
             imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in beside:
             data.append(beside[node.value])
-    return [name for name in imports if name.split(".")[0] == _PACKAGE.name], data
+    return [name for name in imports if name.split(".")[0] == PACKAGE.name], data
 
 
 def _parsed(path: Path) -> ast.Module:

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.workflow
 LIFTERS = "results/smoke/synthetic/lifters"
 WEIGHTS = f"{LIFTERS}/full/seed1/lifter.safetensors"
 MODULE = "src/isopose/iso/refine.py"
+PRINTED = "src/isopose/reporting/published/table3.csv"
 TEMPLATE = "src/isopose/reporting/page.html.j2"
 UNSHIPPED = "results/smoke/labelled/synthetic.h5"
 LOCK = FILE.with_suffix(".lock").as_posix()
@@ -61,6 +62,11 @@ def module_with_an_old_time(folder):
 def template_with_an_old_time(folder):
     unnoticed(folder / TEMPLATE, (folder / TEMPLATE).read_bytes() + b"<!-- changed -->\n")
     return TEMPLATE
+
+
+def paper_of_another_number(folder):
+    unnoticed(folder / PRINTED, (folder / PRINTED).read_bytes().replace(b"Base,51.7", b"Base,57.1"))
+    return PRINTED
 
 
 def parameter_with_an_old_time(folder):
@@ -122,6 +128,7 @@ WAYS = [
     weights_cut_short,
     module_with_an_old_time,
     template_with_an_old_time,
+    paper_of_another_number,
     parameter_with_an_old_time,
     intermediate_of_another_run,
     records_of_snakemake_lost,

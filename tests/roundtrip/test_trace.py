@@ -118,7 +118,7 @@ def test_validations_poses_are_of_no_row_and_its_traces_of_the_choice(clone):
 
 def test_the_papers_own_table_traces_to_its_transcription(clone):
     path, source = "reports/smoke/published/tables/published_7.csv", "src/isopose/reporting/published/table7.csv"
-    line = f"    raw data    {source}  sha256 {sha256(clone.folder / source)}, numbers of the paper, in git"
+    line = f"    from        {source}  sha256 {sha256(clone.folder / source)}, numbers of the paper, in git"
     assert line in bridge(clone, "trace", path, "1").stdout
     assert resting(clone, source) == {f"{path} {number}" for number in range(1, len(rows_in(clone, path)) + 1)}
 

@@ -15,7 +15,7 @@ from isopose.datasets.availability import present_only, short_folders
 from isopose.datasets.official import OFFICIAL, PHOTOGRAPHED, RAW_VARIABLE
 from isopose.datasets.store import NEED_MAPS
 from isopose.errors import UserError
-from isopose.modules import source_files
+from isopose.modules import PACKAGE, source_files
 from isopose.stage import refusal
 
 SCHEMA = workflow.source_path("../schemas/params.schema.yaml")

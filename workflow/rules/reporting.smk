@@ -5,6 +5,7 @@ rule table:
     input:
         scores=table_scores,
         selection=lambda w: [f"{RESULTS}/{w.evaluation}/iso/selection.json"] if w.table == "iso" else [],
+        paper=lambda w: [printed(w.table)] if w.table in PRINTED else [],
         code=code("isopose.reporting.tables"),
     output:
         table_files("{table}"),
@@ -25,8 +26,9 @@ rule table:
         command=lambda w: "actions" if w.table.startswith("actions") else w.table,
         scores=lambda w, input: " ".join(f"--scores {method_of(path)}={path}" for path in input.scores),
         selection=lambda w, input: f"--selection {input.selection}" if input.selection else "",
+        paper=lambda w, input: f"--paper {input.paper}" if input.paper else "",
     shell:
-        "python -m isopose.reporting.tables {params.command} {params.scores} {params.selection}"
+        "python -m isopose.reporting.tables {params.command} {params.scores} {params.selection} {params.paper}"
         " --output {output.csv} --params {params.options:q} > {log} 2>&1"
 
 
@@ -58,6 +60,7 @@ rule estimator_table:
 rule official_table:
     input:
         scores=lambda w: [f"{RESULTS}/{w.evaluation}/official/{m}.csv" for m in main_methods(w.evaluation)],
+        paper=lambda w: printed(own(w.evaluation, "protocol").value),
         code=code("isopose.reporting.tables"),
     output:
         table_files("official"),
@@ -77,13 +80,14 @@ rule official_table:
         options=lambda w: about(w.evaluation, rows=main_rows(w.evaluation), protocol=own(w.evaluation, "protocol")),
         scores=lambda w, input: " ".join(f"--scores {method_of(path)}={path}" for path in input.scores),
     shell:
-        "python -m isopose.reporting.tables official {params.scores} --output {output.csv}"
+        "python -m isopose.reporting.tables official {params.scores} --paper {input.paper} --output {output.csv}"
         " --params {params.options:q} > {log} 2>&1"
 
 
 rule dynamics_table:
     input:
         scores=lambda w: forecasts(w.evaluation),
+        paper=printed("dynamics"),
         code=code("isopose.reporting.tables"),
     output:
         table_files("dynamics"),
@@ -103,12 +107,13 @@ rule dynamics_table:
         options=lambda w: about(w.evaluation, rows=forecast_rows(w.evaluation)),
         scores=lambda w, input: " ".join(f"--scores {method_of(path)}={path}" for path in input.scores),
     shell:
-        "python -m isopose.reporting.tables dynamics {params.scores} --output {output.csv}"
+        "python -m isopose.reporting.tables dynamics {params.scores} --paper {input.paper} --output {output.csv}"
         " --params {params.options:q} > {log} 2>&1"
 
 
 rule published_table:
     input:
+        paper=lambda w: transcription(w.number),
         code=code("isopose.reporting.tables"),
     output:
         table_files("published_{number}", "published"),
@@ -123,7 +128,7 @@ rule published_table:
         mem_mb=1000,
         runtime=10,
     shell:
-        "python -m isopose.reporting.tables published --table {wildcards.number} --output {output.csv} > {log} 2>&1"
+        "python -m isopose.reporting.tables published --paper {input.paper} --output {output.csv} > {log} 2>&1"
 
 
 rule table_figure:

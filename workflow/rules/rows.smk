@@ -4,11 +4,23 @@ TABLES = ["ablation", "components", "iso", "actions_mpjpe", "actions_p_mpjpe", "
 FIGURES = ["ablation", "occlusion", "iso_curves", "samples", "calibration", "cylinder_man"]
 # Of the models' owner alone: what concerns training, and what is the same for every evaluation.
 OWNER_FIGURES = ["training", *(["masking"] if config["lifter"]["masking"] else []), "weights"]
+# The paper's tables: those that the page shows whole, and those whose numbers stand in ours, by protocol or table.
 PUBLISHED = [7, 8]
+PRINTED = {"iso": 2, "ablation": 3, "humaneva": 4, "mpi_inf_3dhp": 5, "three_dpw": 6, "dynamics": 9}
 TRAINING_PANELS = [
     {"metric": "loss_pose", "label": "Pose loss (Eq. 1)"},
     {"metric": "validation_mpjpe_mm", "label": "MPJPE on validation, mm"},
 ]
+
+
+def transcription(number):
+    """The file with the numbers that are printed in a table of the paper."""
+    return os.path.relpath(PACKAGE / f"reporting/published/table{number}.csv")
+
+
+def printed(name):
+    """The paper's numbers that stand in a table, one of PRINTED."""
+    return transcription(PRINTED[name])
 
 
 def kind_of(readers):

@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 
 from isopose.errors import UserError
 
-# Columns of isopose.reporting.tables that say what a row is, behind its label, and those of the paper's numbers.
+# Columns of isopose.reporting.tables that say what a row is, behind its label, and those of the paper's numbers, which
+# rows of this name have in all columns.
 _TEXTS = {"views", "metric", "average", "track", "dataset", "seeds", "run"}
-_PAPER = "paper_"
+_PAPER, _PAPERS_ROW = "paper_", "paper"
 # Columns of the table of ISO that come from validation's choice, which also ends the label of the chosen row.
 _CHOICE, _CHOSEN = ("validation_", "selected"), "iso/selected"
 
@@ -71,6 +72,11 @@ def columns_on(row: Row, path: str) -> list[str]:
     file = PurePosixPath(path)
     if is_module(path):
         return filled
+    if is_transcription(path):
+        if "run" not in row.cells:  # a table of the paper as it was printed
+            return filled
+        is_own = row.cells.get("row") == _PAPERS_ROW
+        return [column for column in filled if column != "row" and (is_own or column.startswith(_PAPER))]
     if file.name == "selection.json":
         label = ["label"] if row.cells.get("row") == _CHOSEN else []
         return label + [column for column in filled if column.startswith(_CHOICE)]
@@ -93,6 +99,11 @@ def scores_of(row: Row, run: str, inputs: Iterable[str]) -> list[str]:
 def is_module(path: str) -> bool:
     """Whether an input is a module that the job runs."""
     return path.endswith(".py")
+
+
+def is_transcription(path: str) -> bool:
+    """Whether an input is a table of the paper's numbers."""
+    return PurePosixPath(path).match("reporting/published/table*.csv")
 
 
 def _method(path: str) -> str:

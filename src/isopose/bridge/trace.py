@@ -25,8 +25,8 @@ from isopose.files import sha256
 
 _FOLDERS = ("reports", "results", "provenance")  # each has a folder for every track
 _RULES = ("Snakefile", "params.yaml", "workflow", "profiles", "experiments")  # what the job graph is made from
-# The rules that read raw data and the paper's numbers, and that copy run records to the report.
-_SOURCE, _PAPER, _COPIES = "preprocess", "published_table", "run_records"
+# The rules that read raw data, and that copy run records to the report.
+_SOURCE, _COPIES = "preprocess", "run_records"
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,8 @@ def _input(track: Track, path: str, recorded: str | None) -> File:
     """A file as a job read it; recorded: its SHA-256, None where none was taken."""
     if path in track.makers:
         return File(path, recorded or track.output(path).recorded, track.digest(path))
-    return File(path, recorded, track.digest(path), "" if cells.is_module(path) else "made by no job")
+    note = "numbers of the paper, in git" if cells.is_transcription(path) else "made by no job"
+    return File(path, recorded, track.digest(path), "" if cells.is_module(path) else note)
 
 
 def _run(track: Track, job: Job) -> Run | None:
@@ -234,10 +235,7 @@ def _run(track: Track, job: Job) -> Run | None:
 
 
 def _raw(track: Track, job: Job) -> list[File]:
-    """What a job reads that is no input: its reader's archive, a licensed dataset's folder, or the paper's numbers."""
-    if job.rule == _PAPER:
-        path = f"src/isopose/reporting/published/table{job.wildcards['number']}.csv"
-        return [File(path, None, track.digest(path), "numbers of the paper, in git")]
+    """What a job reads that is no input: its reader's archive, or a licensed dataset's folder."""
     if job.rule != _SOURCE:
         return []
     record = track.record(job.outputs[0])
@@ -273,19 +271,14 @@ def _as_read(track: Track, path: str, readers: Iterable[Job]) -> File:
 
 
 def _rows_on(track: Track, table: str, file: str, reached: Mapping[str, None]) -> list[tuple[Row, list[str]]] | None:
-    """Rows of a table, with the columns, that rest on a file, by way of those reached.
-
-    All cells where the file is the table, or the table was made from it though it is no input.
-    """
+    """Rows of a table, with the columns, that rest on a file, by way of those reached; all cells of the file itself."""
     if not Path(table).exists():
         return None
     inputs = [path for path in track.makers[table].inputs if path in reached]
     found = [
         (
             row,
-            {*row.cells}
-            if table == file or not inputs
-            else {c for path in inputs for c in cells.columns_on(row, path)},
+            {*row.cells} if table == file else {c for path in inputs for c in cells.columns_on(row, path)},
         )
         for row in cells.read(table)
     ]
@@ -300,7 +293,7 @@ def _check_unknown(track: Track, path: str) -> None:
             f"{path}: shapes the jobs themselves; expected a file that jobs read or make; after a change of it,"
             f" `python -m isopose.bridge explain --track {track.name}` says what would run"
         )
-    if parts[0] == ".cache" or (parts[:2] == ("src", "isopose") and Path(on_this_machine(path)).is_file()):
+    if parts[0] == ".cache":
         raise UserError(
             f"{path}: is read by a module, not as an input of a job; expected a file that jobs read or make; ask of the"
             " module, or of the archive that it is from"

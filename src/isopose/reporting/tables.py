@@ -129,16 +129,17 @@ def provenance(runs: Mapping[str, pd.DataFrame], track: str) -> dict[str, Any]:
 
 
 def comparison(
-    rows: list[Row], scores: Mapping[str, pd.DataFrame], table: int, options: Mapping[str, Any]
+    rows: list[Row], scores: Mapping[str, pd.DataFrame], paper: Path, options: Mapping[str, Any]
 ) -> pd.DataFrame:
     """One line a row: errors on clean and occluded views, their spread over seeds, the paper's beside.
 
-    ``low`` and ``high`` are the 95 % interval over clips; options: average, resamples, seed, track.
+    ``low`` and ``high`` are the 95 % interval over clips; paper: the transcription of its table; options: average,
+    resamples, seed, track.
     """
     over = options["average"]
     if over not in AVERAGES:
         raise UserError(f"--params: 'average' is '{over}'; expected one of {AVERAGES}")
-    paper = published.load(table).set_index("method")
+    printed = published.load(paper).set_index("method")
     lines = []
     for row, runs in by_row(rows, scores).items():
         line: dict[str, Any] = {"row": row.name, "label": row.label}
@@ -150,10 +151,10 @@ def comparison(
                 line[f"{view}_{metric}_std"] = errors.at[metric, "std"]
                 low, high = interval(chosen, metric, over, options["resamples"], options["seed"])
                 line[f"{view}_{metric}_low"], line[f"{view}_{metric}_high"] = low, high
-        if row.published is not None and row.published not in paper.index:
-            raise UserError(f"row '{row.name}': the paper's table {table} has no row '{row.published}'")
+        if row.published is not None and row.published not in printed.index:
+            raise UserError(f"row '{row.name}': the paper's {paper} has no row '{row.published}'")
         for metric in METRICS:
-            line[f"paper_{metric}"] = paper.at[row.published, metric] if row.published else None
+            line[f"paper_{metric}"] = printed.at[row.published, metric] if row.published else None
         frames = sorted({int(s["frames"].sum()) for s in runs.values()})
         lines.append(
             line | {"frames": " ".join(map(str, frames)), "average": over} | provenance(runs, options["track"])
@@ -229,18 +230,13 @@ def actions_view(data: pd.DataFrame) -> pd.DataFrame:
 
 
 PROTOCOLS = {
-    "humaneva": (
-        4,
-        "P-MPJPE, mm, over HumanEva-I's 15 joints, the head of S3 among them; each column over its frames, the average"
-        " over the columns of Walking and Jog.",
-    ),
-    "mpi_inf_3dhp": (5, "PCK at 150 mm / AUC, per cent, root-relative, over 14 joints; each column over its frames."),
-    "three_dpw": (
-        6,
-        "P-MPJPE, mm, over 14 joints and all frames; adapted: by a linear map of the joints, fitted on other clips.",
-    ),
+    "humaneva": "P-MPJPE, mm, over HumanEva-I's 15 joints, the head of S3 among them; each column over its frames, the"
+    " average over the columns of Walking and Jog.",
+    "mpi_inf_3dhp": "PCK at 150 mm / AUC, per cent, root-relative, over 14 joints; each column over its frames.",
+    "three_dpw": "P-MPJPE, mm, over 14 joints and all frames; adapted: by a linear map of the joints, fitted on other"
+    " clips.",
 }
-"""Official protocols of data sets: number of the paper's table, and what the numbers are."""
+"""Official protocols of data sets, and what their numbers are."""
 
 OFFICIAL_METRICS = ("p_mpjpe", "pck", "auc")
 """Metrics of :mod:`isopose.evaluation.official`, in the order in which a reader sees them."""
@@ -264,9 +260,12 @@ def read_official(named: Mapping[str, str | Path]) -> dict[str, pd.Series]:
 
 
 def official(
-    rows: list[Row], scores: Mapping[str, pd.Series], protocol: str, options: Mapping[str, Any]
+    rows: list[Row], scores: Mapping[str, pd.Series], protocol: str, paper: Path, options: Mapping[str, Any]
 ) -> pd.DataFrame:
-    """Tables 4 to 6's shape: one line a row, one column a metric and group; then the paper's lines, marked as such."""
+    """Tables 4 to 6's shape: one line a row, one column a metric and group; then the paper's lines, marked as such.
+
+    paper: the transcription of its table.
+    """
     if protocol not in PROTOCOLS:
         raise UserError(f"--params: 'protocol' is '{protocol}'; expected one of {', '.join(PROTOCOLS)}")
     columns = list(dict.fromkeys(column for values in scores.values() for column in values.index))
@@ -275,10 +274,10 @@ def official(
         means = pd.DataFrame(runs, index=columns).mean(axis=1)
         origin = provenance({run: pd.DataFrame() for run in runs}, options["track"])
         lines.append({"row": row.name, "label": row.label, **means} | origin | {"dataset": options["dataset"]})
-    paper = published.load(PROTOCOLS[protocol][0])
-    for method, part in paper.groupby("method", sort=False):
+    printed = published.load(paper)
+    for method, part in printed.groupby("method", sort=False):
         numbers = {
-            official_column(protocol, cell, columns): cell[paper.columns[-2]] for cell in part.to_dict("records")
+            official_column(protocol, cell, columns): cell[printed.columns[-2]] for cell in part.to_dict("records")
         }
         line = {"row": "paper", "label": f"{method}, paper"} | {k: v for k, v in numbers.items() if k in columns}
         lines.append(line | {"note": "; ".join(filter(None, part["note"].unique()))})
@@ -326,8 +325,13 @@ def read_forecasts(named: Mapping[str, str | Path]) -> dict[str, pd.DataFrame]:
     return scores
 
 
-def dynamics(rows: list[Row], scores: Mapping[str, pd.DataFrame], options: Mapping[str, Any]) -> pd.DataFrame:
-    """Table 9's shape: one line a row and sampling, one column an action and horizon, rad; then the paper's lines."""
+def dynamics(
+    rows: list[Row], scores: Mapping[str, pd.DataFrame], paper: Path, options: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Table 9's shape: one line a row and sampling, one column an action and horizon, rad; then the paper's lines.
+
+    paper: the transcription of its table.
+    """
     lines = []
     for row, runs in by_row(rows, scores).items():
         for sampling in sorted({n for table in runs.values() for n in table["sampling"]}):
@@ -335,11 +339,12 @@ def dynamics(rows: list[Row], scores: Mapping[str, pd.DataFrame], options: Mappi
             tables = [table[table["sampling"] == sampling] for table in runs.values()]
             origin = provenance({run: pd.DataFrame() for run in runs}, options["track"])
             lines.append(line | _angle_errors(tables, "lifter") | origin | {"dataset": options["dataset"]})
-    first = next(iter(scores.values()))
+    run, first = next(iter(scores.items()))
     for sampling, table in first.groupby("sampling"):
         line = {"row": "zero_velocity", "label": "Zero velocity (the last true pose)", "sampling": sampling}
-        lines.append(line | _angle_errors([table], "zero_velocity"))
-    for method, part in published.load(9).groupby("method", sort=False):
+        origin = {"track": options["track"], "dataset": options["dataset"], "run": run}
+        lines.append(line | _angle_errors([table], "zero_velocity") | origin)
+    for method, part in published.load(paper).groupby("method", sort=False):
         cells = {
             f"{cell['action']}_{cell['milliseconds']}": cell["mean_angle_error"] for cell in part.to_dict("records")
         }
@@ -556,6 +561,9 @@ app = typer.Typer(add_completion=False, help="Write one result table as CSV, Mar
 
 SCORES = typer.Option(..., "--scores", help="Grouped scores of a run on the test role as name=path; repeat for each.")
 OUTPUT = typer.Option(..., "--output", help="The CSV; the .md and .tex are written beside it.")
+TRANSCRIPTION = typer.Option(
+    ..., "--paper", help="The paper's numbers: a table<number>.csv of isopose.reporting.published."
+)
 COMPARISON = ABOUT | {"average": str, "resamples": int, "seed": int, "rows": list}
 ROOT_NOTE = "Millimetres over 17 joints, root included"
 
@@ -563,13 +571,14 @@ ROOT_NOTE = "Millimetres over 17 joints, root included"
 @app.command("ablation")
 def ablation_main(
     scores: list[str] = SCORES,
+    paper: Path = TRANSCRIPTION,
     output: Path = OUTPUT,
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Table 3: the ablation, row by row."""
     options = stage.parse_params(params, COMPARISON)
     runs = read_scores(stage.parse_named(scores, "--scores"))
-    data = comparison(parse_rows(options["rows"]), runs, 3, options)
+    data = comparison(parse_rows(options["rows"]), runs, paper, options)
     note = f"{ROOT_NOTE}; average over {options['average']}; ± is the standard deviation over seeds."
     write(output, data, comparison_view(data), f"{data_note(options)} {note}")
 
@@ -578,13 +587,14 @@ def ablation_main(
 def iso_main(
     scores: list[str] = SCORES,
     selection: Path = typer.Option(..., help="What validation chose, and the errors of each weighting there (JSON)."),
+    paper: Path = TRANSCRIPTION,
     output: Path = OUTPUT,
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Table 2: the weights of inference stage optimisation, and what validation chooses."""
     options = stage.parse_params(params, COMPARISON)
     runs = read_scores(stage.parse_named(scores, "--scores"))
-    data = comparison(parse_rows(options["rows"]), runs, 2, options)
+    data = comparison(parse_rows(options["rows"]), runs, paper, options)
     data = add_validation(data, read_json(selection))
     view = pd.concat([comparison_view(data), validation_view(data)], axis=1)
     note = f"{ROOT_NOTE}; average over {options['average']}, on validation over frames."
@@ -610,18 +620,19 @@ def official_main(
     scores: list[str] = typer.Option(
         ..., "--scores", help="Official scores of a run on the test role as name=path; repeat for each."
     ),
+    paper: Path = TRANSCRIPTION,
     output: Path = OUTPUT,
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Tables 4 to 6: the official protocol of a data set, with the paper's numbers below."""
     options = stage.parse_params(params, ABOUT | {"protocol": str, "rows": list})
     runs = read_official(stage.parse_named(scores, "--scores"))
-    data = official(parse_rows(options["rows"]), runs, options["protocol"], options)
-    number, note = PROTOCOLS[options["protocol"]]
+    data = official(parse_rows(options["rows"]), runs, options["protocol"], paper, options)
     marked = data[data["note"] != ""].groupby("note", sort=False)["label"].unique()
     notes = [f"{', '.join(labels)}: {text}." for text, labels in marked.items()]
-    note = f"{note} Several seeds: their mean. Lines that end in 'paper' are printed in its table {number}."
-    write(output, data, official_view(data), " ".join([data_note(options), note, *notes]))
+    note = f"Several seeds: their mean. Lines that end in 'paper' are printed in its table {published.number(paper)}."
+    note = " ".join([data_note(options), PROTOCOLS[options["protocol"]], note, *notes])
+    write(output, data, official_view(data), note)
 
 
 @app.command("occlusion")
@@ -672,23 +683,22 @@ def estimator_main(
 @app.command("dynamics")
 def dynamics_main(
     scores: list[str] = typer.Option(..., "--scores", help="Forecasts of a lifter as name=path; repeat for each."),
+    paper: Path = TRANSCRIPTION,
     output: Path = OUTPUT,
     params: str = stage.PARAMS_OPTION,
 ) -> None:
     """Table 9: mean angle error of predicted futures, with the paper's numbers below."""
     options = stage.parse_params(params, ABOUT | {"rows": list})
     runs = read_forecasts(stage.parse_named(scores, "--scores"))
-    data = dynamics(parse_rows(options["rows"]), runs, options)
+    data = dynamics(parse_rows(options["rows"]), runs, paper, options)
     note = "Mean angle error, rad, of angles from the same inverse kinematics of 17 joints, the root's left out."
     write(output, data, dynamics_view(data), f"{data_note(options)} {note}")
 
 
 @app.command("published")
-def published_main(
-    table: int = typer.Option(..., "--table", help="Number of the paper's table."), output: Path = OUTPUT
-) -> None:
+def published_main(paper: Path = TRANSCRIPTION, output: Path = OUTPUT) -> None:
     """The paper's own table, from the transcription."""
-    data = published.load(table)
+    data = published.load(paper)
     view = data.drop(columns="note").astype(str).rename(columns={"method": ""} | METRICS)
     if "action" in data:
         value, keys = data.columns[-2], [*data.columns[:-2].drop("method")]
@@ -699,7 +709,7 @@ def published_main(
         view = wide.map(lambda v: "–" if pd.isna(v) else f"{v:.{digits}f}").reset_index().rename(columns={"method": ""})
     noted = data[data["note"] != ""].groupby("note", sort=False)[data.columns[0]].unique()
     notes = [f"{', '.join(map(str, named))}: {note}." for note, named in noted.items()]
-    text = f"Printed in the paper as table {table}: another dataset, not this project's numbers."
+    text = f"Printed in the paper as table {published.number(paper)}: another dataset, not this project's numbers."
     write(output, data, view, " ".join([text, *notes]))
 
 

@@ -13,6 +13,7 @@ from isopose.errors import UserError
 TABLE = "reports/t/e/tables/iso.csv"
 MOTION = "results/t/sequences/s.h5"
 SELECTION = "results/t/e/iso/selection.json"
+PRINTED = "reporting/published"  # under src/isopose it would be the package that runs
 LINES = [
     "row,label,clean_mpjpe,paper_mpjpe,track,seeds,run,validation_last,selected",
     'iso/a,"Weights, soft",88.329,41.2,t,,iso/a,124.1,False',
@@ -255,15 +256,37 @@ def test_the_raw_archive_has_the_checksum_that_its_reader_demands(repository, mo
 
 
 def test_a_table_of_the_paper_rests_on_its_transcription_alone(repository):
-    path, source = "reports/t/published/tables/published_7.csv", "src/isopose/reporting/published/table7.csv"
-    job = replace(repository.job("published_table", ["code.py"], [path]), wildcards={"number": "7"})
+    path, source = "reports/t/published/tables/published_7.csv", f"{PRINTED}/table7.csv"
+    job = replace(repository.job("published_table", [source, "code.py"], [path]), wildcards={"number": "7"})
+    repository.make(source, "of the paper")
     repository.make(path, "method,mpjpe,note\nours,45.0,\n")
     repository.record(job, path)
     repository.jobs.append(job)
     ((table, [(row, columns)]),) = trace.resting(found(repository), source).tables.items()
     assert (table, row.number, columns) == (path, 1, ["method", "mpjpe"])
     text = trace_text.of_rows(found(repository), path, [row])
-    assert f"    raw data    {source}  sha256 " in text and "numbers of the paper, in git" in text
+    assert f"from        {source}  sha256 {checksum(source)}, numbers of the paper, in git" in text
+    edit(source)
+    text = trace_text.of_rows(found(repository), path, [row])
+    assert f"changed since: here sha256 {checksum(source)}" in text
+
+
+def test_the_papers_numbers_in_a_table_rest_on_their_transcription(repository):
+    source = f"{PRINTED}/table2.csv"
+    table = next(job for job in repository.jobs if job.outputs == (TABLE,))
+    with_paper = replace(table, inputs=(source, *table.inputs))
+    repository.jobs[repository.jobs.index(table)] = with_paper
+    repository.make(source, "of the paper")
+    repository.record(with_paper, TABLE)
+    assert resting(repository, source) == {1: ["paper_mpjpe"]}
+    assert source in printed(repository, "1") and source not in printed(repository, "2")
+
+
+def test_all_of_a_row_of_the_paper_rests_on_its_transcription():
+    cells_of = {"row": "paper", "label": "Ours, paper", "p_mpjpe_S1 Jog": "10.8", "track": "", "run": "", "note": "x"}
+    source = f"{PRINTED}/table4.csv"
+    assert cells.columns_on(cells.Row(9, cells_of), source) == ["label", "p_mpjpe_S1 Jog", "note"]
+    assert cells.columns_on(cells.Row(1, cells_of | {"row": "base"}), source) == []
 
 
 def test_licensed_data_is_a_folder_with_checksums_in_a_file(repository):
@@ -336,7 +359,7 @@ def test_a_table_that_is_not_here_is_named_without_rows(repository):
     [
         ("params.yaml", "params.yaml: shapes the jobs themselves; "),
         ("workflow/rules/iso.smk", "explain --track t` says what would run"),
-        ("src/isopose/reporting/published/table2.csv", "is read by a module, not as an input of a job; "),
+        (".cache/isopose/cmu_mocap-1/x.bvh", "is read by a module, not as an input of a job; "),
         (".cache/isopose/cmu_mocap-1/x.bvh", "or of the archive that it is from"),
         ("src/isopose/nope.py", "src/isopose/nope.py: is not here, and no job of the track 't' makes it"),
         ("results", "results: is a folder; expected a file; name one that is in it"),

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -6,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from isopose.errors import UserError
-from isopose.reporting import tables
+from isopose.reporting import published, tables
 
 ABOUT = {"track": "demo", "dataset": "synthetic", "kind": "synthetic"}
 ROWS = [
@@ -17,8 +18,17 @@ ROWS = [
 COMPARISON = ABOUT | {"average": "actions", "resamples": 50, "seed": 1}
 
 
+PAPER = {"iso": 2, "ablation": 3, "humaneva": 4, "mpi_inf_3dhp": 5, "three_dpw": 6, "dynamics": 9}
+
+
+def transcription(number):
+    return Path(published.__file__).parent / f"table{number}.csv"
+
+
 def run(command, output, params, *options):
-    arguments = [command, *map(str, options), "--output", str(output), "--params", json.dumps(params)]
+    number = PAPER.get(params.get("protocol", command))
+    paper = ["--paper", str(transcription(number))] if number else []
+    arguments = [command, *map(str, options), *paper, "--output", str(output), "--params", json.dumps(params)]
     return CliRunner().invoke(tables.app, arguments, catch_exceptions=False)
 
 
@@ -315,15 +325,14 @@ def test_wrong_official_scores_are_named(tmp_path, score_options):
         run("official", output, options, *score_options({"full/seed1": 60}))
     right = official_options(tmp_path, {"full/seed1": [("all", "p_mpjpe", 90)]})
     with pytest.raises(UserError, match="'protocol' is 'human36m'; expected one of humaneva"):
-        run("official", output, options | {"protocol": "human36m"}, *right)
+        run("official", output, options | {"protocol": "human36m"}, *right, "--paper", transcription(4))
 
 
 @pytest.mark.parametrize("table", range(1, 10))
 def test_published(tmp_path, table):
     output = tmp_path / f"published_{table}.csv"
-    CliRunner().invoke(
-        tables.app, ["published", "--table", str(table), "--output", str(output)], catch_exceptions=False
-    )
+    arguments = ["published", "--paper", str(transcription(table)), "--output", str(output)]
+    CliRunner().invoke(tables.app, arguments, catch_exceptions=False)
     markdown = output.with_suffix(".md").read_text(encoding="utf-8")
     assert "another dataset" in markdown
     assert ("38.7" in markdown) == (table in (3, 7))
@@ -338,7 +347,7 @@ def test_wrong_inputs_are_named(tmp_path, score_options):
     with pytest.raises(UserError, match="'average' is 'people'"):
         run("ablation", output, COMPARISON | {"average": "people", "rows": ROWS}, *options)
     rows = [{"name": "full", "label": "Full", "published": "Fuller"}]
-    with pytest.raises(UserError, match="no row 'Fuller'"):
+    with pytest.raises(UserError, match=r"table3\.csv has no row 'Fuller'"):
         run("ablation", output, COMPARISON | {"rows": rows}, *options)
     with pytest.raises(UserError, match="a row of 'rows' is wrong"):
         run("ablation", output, COMPARISON | {"rows": [{"name": "full"}]}, *options)
@@ -368,6 +377,7 @@ def test_dynamics_has_a_line_a_sampling_and_the_papers_below(tmp_path):
         table.loc["Full", "sampling"].tolist() == [8, 256]
         and table.loc["Full", "run"].iloc[0] == "full/seed1 full/seed2"
     )
-    assert table.loc["Zero velocity (the last true pose)", "Walking_400"].iloc[0] == pytest.approx(1.9)
+    still = table.loc["Zero velocity (the last true pose)"].iloc[0]
+    assert still["Walking_400"] == pytest.approx(1.9) and still["run"] == "full/seed1"
     text = (tmp_path / "dynamics.md").read_text()
     assert "Full, 8 stretches" in text and "Our result, paper" in text and "400 ms" not in text
