@@ -7,7 +7,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from isopose import config as parameters
-from isopose import failures, references
+from isopose import failures, instruction_set, references
 from isopose.bridge import ledger
 from isopose.bridge.names import Parameters, derived, laid_over, options, text
 from isopose.datasets import raw_checksums
@@ -18,6 +18,7 @@ from isopose.errors import UserError
 from isopose.modules import PACKAGE, source_files
 from isopose.stage import refusal
 
+instruction_set.fix()
 SCHEMA = workflow.source_path("../schemas/params.schema.yaml")
 try:
     config = parameters.typed(config, SCHEMA)
