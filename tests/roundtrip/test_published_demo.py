@@ -7,6 +7,8 @@ import sys
 import pytest
 import yaml
 
+from isopose import instruction_set
+from isopose.files import sha256
 from tests.roundtrip.conftest import Clone
 from tests.workflow.conftest import ROOT, Project
 
@@ -44,3 +46,11 @@ def test_it_is_restored_from_the_repository_alone(clone):
 def test_its_lock_has_no_stage_that_is_no_more(clone):
     locked, stages = (yaml.safe_load((clone.folder / name).read_text())["stages"] for name in ("dvc.lock", "dvc.yaml"))
     assert not locked.keys() - stages.keys()
+
+
+@pytest.mark.skipif(not instruction_set.has_avx2(), reason="the processor has no AVX2, by which the demo was made")
+def test_what_did_not_ship_is_made_again_with_the_authors_bytes_whatever_the_processor(clone):
+    path = "results/demo/labelled/synthetic.h5"
+    clone.run(sys.executable, "-m", "isopose.bridge", "run", path)
+    entry = json.loads((clone.folder / f"provenance/demo/{path}.json").read_text())
+    assert sha256(clone.folder / path) == entry["sha256"]
