@@ -15,6 +15,7 @@ from torch import Tensor
 from isopose.arrays import check_array
 from isopose.iso.projection import Fit, weak_perspective
 from isopose.iso.weights import Weighting
+from isopose.portable import square_root
 from isopose.skeleton import NUM_JOINTS
 from isopose.training.losses import generator_loss
 
@@ -271,7 +272,7 @@ def _coordinates_first(points: Tensor) -> Tensor:
 def _distance(a: Tensor, b: Tensor) -> Tensor:
     """Euclidean distance; the small constant keeps the gradient finite where the points coincide."""
     gap = a - b
-    return ((gap * gap).sum(-1) + 1e-12).sqrt()
+    return square_root((gap * gap).sum(-1) + 1e-12)
 
 
 def _step_scale(scale: Tensor, lengths: Sequence[int]) -> Tensor:

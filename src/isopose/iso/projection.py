@@ -12,6 +12,7 @@ from torch import Tensor
 
 from isopose import skeleton
 from isopose.camera import fit_weak_perspective
+from isopose.portable import square_root
 
 Projection = Callable[[Tensor], Tensor]
 """Poses `(F, 17, 3)`, m, root-relative camera frame -> heatmap pixels `(F, 17, 2)`."""
@@ -67,7 +68,7 @@ def fit_torso(points: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     joints, weight = points[..., TORSO, :], weight[..., TORSO, None]
     weight = weight / weight.sum(-2, keepdim=True)
     centre = (weight * joints).sum(-2, keepdim=True)
-    return centre, (weight * (joints - centre).square()).sum((-2, -1), keepdim=True).sqrt()
+    return centre, square_root((weight * (joints - centre).square()).sum((-2, -1), keepdim=True))
 
 
 def perspective(focal: Any, centre: Any) -> Fit:

@@ -12,6 +12,7 @@ from isopose.errors import UserError
 from isopose.models.kcs import spatial_kcs, temporal_difference, upper_triangle
 from isopose.models.tcn import pad_clip
 from isopose.models.weights import load_model, save_weights
+from isopose.portable import square_root
 from isopose.skeleton import BONES, NUM_JOINTS
 
 KINDS = ("spatial", "spatial_temporal")
@@ -70,7 +71,7 @@ class Discriminator(nn.Module):
     def fit_scales(self, real: Tensor) -> None:
         """Set the scales of the inputs from real poses (B, T, 17, 3), m; what never changes keeps its own scale."""
         check_array("real", real, ("B", "T", NUM_JOINTS, 3), finite=True)
-        scales = torch.stack([group.square().mean().sqrt() for group in self._groups(real)])
+        scales = square_root(torch.stack([group.square().mean() for group in self._groups(real)]))
         self.scales.copy_(torch.where(scales > 0, scales, 1))
 
     def forward(self, poses: Tensor) -> Tensor:

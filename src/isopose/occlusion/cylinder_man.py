@@ -16,6 +16,7 @@ from scipy.special import expit
 from isopose import skeleton
 from isopose.arrays import check_array, library
 from isopose.camera import check_before_camera
+from isopose.portable import square_root
 
 HEAD_RADIUS = 0.10
 LIMB_RADIUS = 0.05
@@ -152,7 +153,7 @@ def _dot(a: Any, b: Any) -> Any:
 
 
 def _norm(a: Any) -> Any:
-    return (_dot(a, a) + TINY**2) ** 0.5
+    return square_root(_dot(a, a) + TINY**2)
 
 
 def _cross(a: Any, b: Any) -> Any:

@@ -133,7 +133,7 @@ def train(
     batches = len(images) // params["batch"]
     if batches == 0:
         raise UserError(f"the estimator has {len(images)} images, fewer than one batch of {params['batch']}")
-    optimiser = torch.optim.AdamW(model.parameters(), weight_decay=params["weight_decay"])
+    optimiser = torch.optim.AdamW(model.parameters(), weight_decay=params["weight_decay"], fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, params["learning_rate"], total_steps=params["epochs"] * batches
     )

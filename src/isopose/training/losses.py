@@ -16,6 +16,7 @@ from isopose.arrays import check_array
 from isopose.camera import fit_weak_perspective
 from isopose.errors import UserError
 from isopose.iso.projection import LEAST_TORSO, TORSO, fit_root, fit_torso
+from isopose.portable import square_root
 
 MAX_TILT = 0.2 * math.pi
 """Bound of the rotations about x and z in Eq. 5, rad."""
@@ -78,7 +79,7 @@ def weak_perspective_misfit(predicted: Tensor, target: Tensor, visible: Tensor, 
     weights = visible[..., None] / visible.sum(-1).clamp(min=1)[..., None, None]
     with torch.no_grad():
         centred = target - (weights * target).sum(-2, keepdim=True)
-        spread = (weights * centred.square()).sum((-2, -1), keepdim=True).sqrt()
+        spread = square_root((weights * centred.square()).sum((-2, -1), keepdim=True))
         target = centred / spread.clamp(min=1e-9)
         scale, _ = fit_weak_perspective(predicted[..., :2], target, visible)
         # Of a pose that does not resemble its target the fit tends to 0, but a person is at most so large.
@@ -100,7 +101,7 @@ def torso_misfit(predicted: Tensor, target: Tensor, visible: Tensor, box: Tensor
         target = target - target_centre
         spread = (seen[..., None] * target.square()).sum((-2, -1), keepdim=True) / seen.sum(-1)[..., None, None]
         # A torso whose joints lie on each other in the image tells no scale, but a person is at most so large.
-        metres = torch.minimum(size.clamp(min=LEAST_TORSO) / target_size, _LARGEST_SPREAD / spread.sqrt())
+        metres = torch.minimum(size.clamp(min=LEAST_TORSO) / target_size, _LARGEST_SPREAD / square_root(spread))
         metres = metres.nan_to_num(nan=0.0, posinf=0.0)
     return predicted[..., :2] - centre - metres * target
 
