@@ -2,7 +2,8 @@
 
 NumPy, OpenBLAS, oneDNN, MKL and torch each choose code by the processor that they find, and the last bits of a sum
 depend on that code. An intermediate made again on a processor with AVX-512 would have other bytes than the published
-one, and all that rests on it would run. So jobs use AVX2 where it is there, as on x86-64 since 2015 or so.
+one, and all that rests on it would run. So jobs use AVX2 where it is there, as on x86-64 since 2015 or so. Only in its
+mode COMPATIBLE does MKL do the same on Intel's processors as on others.
 """
 
 import os

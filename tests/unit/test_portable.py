@@ -1,7 +1,11 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from isopose import portable
 from isopose.portable import square_root
 
 
@@ -21,3 +25,10 @@ def test_of_zero_and_of_what_has_none():
 def test_its_gradient():
     x = torch.rand(10, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 0.1
     assert torch.autograd.gradcheck(square_root, x.requires_grad_())
+
+
+def test_no_module_takes_torchs_own():
+    for path in Path(portable.__file__).parent.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"\.sqrt\(\)|torch\.sqrt|torch\.atan\(|\.atan\(\)", text), path
+        assert text.count("optim.Adam") == text.count("fused=True"), path
